@@ -186,7 +186,11 @@ def _compose(app: str, sidecars: list[str]) -> Iterator[tuple[str, str]]:
             "alertmanager_data": {},
             "grafana_data": {},
         },
-        "networks": {"default": {"name": f"${{APP_NETWORK:-{app}_default}}", "external": True}},
+        "networks": {
+            "default": {"name": f"${{APP_NETWORK:-{app}_default}}", "external": True},
+            # Not the app's: anyone who reaches Alertmanager can silence every alert.
+            MONITORING: {},
+        },
     }
     yield "compose.yml", f"{_COMPOSE_HEAD}{_yaml(document)}"
 
@@ -197,6 +201,7 @@ _COMPOSE_HEAD = """# The sidecars, in the network of the project: `docker compos
 # Build the images once, in a checkout of the sidecars:
 #   docker build -t ops-backup -f backup/Dockerfile . && docker build -t ops-celery-exporter -f exporters/Dockerfile .
 """
+MONITORING = "monitoring"
 _HARDENED: Json = {
     "restart": "unless-stopped",
     "read_only": True,
@@ -239,6 +244,7 @@ def _servers(app: str) -> Json:
                 "prometheus_data:/prometheus",
             ],
             "ports": ["127.0.0.1:9090:9090"],
+            "networks": ["default", MONITORING],
             **common,
         },
         f"{app}_alertmanager": {
@@ -251,6 +257,7 @@ def _servers(app: str) -> Json:
                 "alertmanager_data:/alertmanager",
             ],
             "ports": ["127.0.0.1:9093:9093"],
+            "networks": [MONITORING],
             **common,
         },
         f"{app}_grafana": {
@@ -265,6 +272,7 @@ def _servers(app: str) -> Json:
                 "grafana_data:/var/lib/grafana",
             ],
             "ports": ["127.0.0.1:3000:3000"],
+            "networks": [MONITORING],
             **common,
         },
     }

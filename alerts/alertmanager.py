@@ -46,15 +46,15 @@ class Alertmanager:
         self._session.auth = login
 
     def post_alert(
-        self, labels: Mapping[str, str], annotations: Mapping[str, str], *, lasts: timedelta
+        self, labels: Mapping[str, str], annotations: Mapping[str, str], *, duration: timedelta
     ) -> None:
-        """Post an alert as Prometheus would. It resolves when ``lasts`` is over."""
+        """Post an alert as Prometheus would. It resolves when ``duration`` is over."""
         now = datetime.now(UTC)
         alert = {
             "labels": dict(labels),
             "annotations": dict(annotations),
             "startsAt": now.isoformat(),
-            "endsAt": (now + lasts).isoformat(),
+            "endsAt": (now + duration).isoformat(),
         }
         self._ask("POST", "alerts", [alert])
 
@@ -72,7 +72,7 @@ class Alertmanager:
         suppressed += [f"inhibited by alert {cause}" for cause in one["status"]["inhibitedBy"]]
         return [receiver["name"] for receiver in one["receivers"]], suppressed
 
-    def silence(self, matchers: Sequence[str], *, lasts: timedelta, by: str, comment: str) -> str:
+    def silence(self, matchers: Sequence[str], *, duration: timedelta, by: str, comment: str) -> str:
         """Add a silence and return its ID.
 
         Args:
@@ -82,7 +82,7 @@ class Alertmanager:
         body = {
             "matchers": [matcher(text) for text in matchers],
             "startsAt": now.isoformat(),
-            "endsAt": (now + lasts).isoformat(),
+            "endsAt": (now + duration).isoformat(),
             "createdBy": by,
             "comment": comment,
         }

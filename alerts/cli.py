@@ -104,10 +104,10 @@ def docs() -> None:
     "--label", "given", multiple=True, metavar="NAME=VALUE", help="Label to add or override; repeatable."
 )
 @click.option(
-    "--for", "lasts", type=Duration(), default="5m", show_default=True, help="Time until it resolves."
+    "--for", "duration", type=Duration(), default="5m", show_default=True, help="Time until it resolves."
 )
 @URL
-def fire(name: str, given: tuple[str, ...], lasts: timedelta, url: str | None) -> None:
+def fire(name: str, given: tuple[str, ...], duration: timedelta, url: str | None) -> None:
     """Send an alert as a drill and list its receivers.
 
     The drill has the label drill=true and DRILL in its title, inhibits nothing, and resolves by itself.
@@ -115,8 +115,8 @@ def fire(name: str, given: tuple[str, ...], lasts: timedelta, url: str | None) -
     alert = rules.alert(name)
     labels = labels_of(alert, {**_pairs(given), "drill": "true"})
     server = alertmanager.find(url)
-    server.post_alert(labels, annotations_of(alert, labels), lasts=lasts)
-    click.echo(f"sent {name} ({alert.severity}) to {server.url}; it resolves in {lasts}")
+    server.post_alert(labels, annotations_of(alert, labels), duration=duration)
+    click.echo(f"sent {name} ({alert.severity}) to {server.url}; it resolves in {duration}")
     receivers, suppressed = server.fate_of(labels)
     click.echo(f"receivers: {', '.join(receivers)}")
     for reason in suppressed:
@@ -154,11 +154,13 @@ def silence() -> None:
 
 @silence.command("add")
 @click.argument("matchers", nargs=-1, required=True)
-@click.option("--for", "lasts", type=Duration(), required=True, help="How long, such as 30m or 2h.")
+@click.option("--for", "duration", type=Duration(), required=True, help="How long, such as 30m or 2h.")
 @click.option("--comment", required=True, help="Reason, for the person on call.")
 @click.option("--by", default=getpass.getuser, help="Author; by default the user name.")
 @URL
-def add_silence(matchers: tuple[str, ...], lasts: timedelta, comment: str, by: str, url: str | None) -> None:
+def add_silence(
+    matchers: tuple[str, ...], duration: timedelta, comment: str, by: str, url: str | None
+) -> None:
     """Silence alerts that match all MATCHERS.
 
     A matcher is an alert's name, name=value, name!=value, name=~regex or name!~regex.
@@ -167,7 +169,7 @@ def add_silence(matchers: tuple[str, ...], lasts: timedelta, comment: str, by: s
         wanted = alertmanager.matcher(text)
         if wanted["name"] == "alertname" and wanted["isEqual"] and not wanted["isRegex"]:
             rules.alert(wanted["value"])
-    click.echo(alertmanager.find(url).silence(matchers, lasts=lasts, by=by, comment=comment))
+    click.echo(alertmanager.find(url).silence(matchers, duration=duration, by=by, comment=comment))
 
 
 @silence.command("list")

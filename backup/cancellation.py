@@ -1,7 +1,7 @@
 """Ends work in progress: on request, at its deadline, or when nothing has answered for too long.
 
 The limits belong to a thread: :meth:`Stop.limit` sets them, and every wait below it, for a database, a store or a
-program, calls :func:`look` or :func:`waiting`. :func:`carry` takes them into another thread.
+program, calls :func:`check_cancelled` or :func:`waiting`. :func:`carry` takes them into another thread.
 """
 
 import threading
@@ -21,11 +21,11 @@ from sidecar.signals import Request
 FOREVER = float("inf")
 # Maximum duration of a wait that begins after its work has to end: the clean-up must not hang either.
 GRACE_SECONDS = 3.0
-# Maximum duration of all such waits without an answer together, and of each one after that.
+# Maximum duration of all such waits without a response together, and of each one after that.
 ALL_GRACE_SECONDS = 4.0
-LEAST_GRACE_SECONDS = 0.3
+MIN_GRACE_SECONDS = 0.3
 # Seconds between two checks of a wait for whether it must end.
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class OutOfTimeError(OpsError):
 
 
 class Pulse:
-    """The time at which a piece of work last got an answer from anything that it waits for."""
+    """The time at which a piece of work last got a response from anything that it waits for."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -64,11 +64,11 @@ class _Grace:
 
     @property
     def seconds(self) -> float:
-        """For the next wait. Those that got an answer cost nothing: one thing is silent, and others are not."""
-        return max(LEAST_GRACE_SECONDS, min(GRACE_SECONDS, ALL_GRACE_SECONDS - self._spent))
+        """For the next wait. Those that got a response cost nothing: one thing is silent, and others are not."""
+        return max(MIN_GRACE_SECONDS, min(GRACE_SECONDS, ALL_GRACE_SECONDS - self._spent))
 
     def spend(self, seconds: float) -> None:
-        """Note a wait without an answer that took a number of seconds."""
+        """Note a wait without a response that took a number of seconds."""
         self._spent += seconds
 
 
@@ -84,7 +84,7 @@ class _Work:
         stop: whose request ends it.
         deadline: on the monotonic clock.
         what: the error at the deadline, with its hint.
-        silence: seconds without an answer after which it ends.
+        silence: seconds without a response after which it ends.
         over: whether its result is no longer wanted.
         grace: what is left for its clean-up.
     """
@@ -180,7 +180,7 @@ class Stop:
 
         Args:
             seconds: after which it ends.
-            silence: seconds without any answer after which it ends.
+            silence: seconds without any response after which it ends.
             name: shows its pulse to others, see :attr:`pulses`.
         """
         outer = _work()
@@ -233,20 +233,20 @@ def limited(seconds: float, message: str, hint: str) -> Iterator[None]:
         yield
 
 
-def look() -> None:
+def check_cancelled() -> None:
     """Raise if the work of this thread must end; see :meth:`Stop.check`."""
     _work().check()
 
 
-def heard() -> None:
-    """Note that something has answered."""
+def note_response() -> None:
+    """Note that the other side has responded."""
     _work().pulse.beat()
 
 
 def waiting() -> Check:
     """A check for one wait of this thread.
 
-    It is :func:`look`, but a wait that begins when the work has to end already is part of its clean-up: it gets a few
+    It is :func:`check_cancelled`, but a wait that begins when the work has to end already is part of its clean-up: it gets a few
     seconds.
     """
     work = _work()
@@ -299,6 +299,21 @@ def carry(function: Callable[P, T], *, over: Callable[[], bool] = _never) -> Cal
     return carried
 
 
+def also(check: Check, ended: threading.Event, reason: str) -> Check:
+    """A check that also stops work once an event has happened.
+
+    Args:
+        reason: why it stopped, for the error.
+    """
+
+    def both() -> None:
+        check()
+        if ended.is_set():
+            raise StoppedError(reason, hint="run it again")
+
+    return both
+
+
 def answered(action: Callable[[], T]) -> T:
     """The result of an action that has no deadline, such as a request.
 
@@ -313,12 +328,12 @@ def answered(action: Callable[[], T]) -> T:
     try:
         while not future.done():
             try:
-                future.exception(LOOK_SECONDS)
+                future.exception(POLL_SECONDS)
             except TimeoutError:
                 check()
     finally:
         helper.put_back(reusable=future.done())
-    heard()
+    note_response()
     result: T = future.result()
     return result
 

@@ -160,14 +160,14 @@ def _around(program: str) -> tuple[str, ...]:
     programs, named = _with_named({Path(program), *links})
     folders = sorted({each.parent for each in programs} - {Path("/")})
     neighbours = [each.parent / name for each in folders for name in _NEXT_TO_PROGRAMS]
-    neighbours += [path for each in folders for path in _stated(each)]
+    neighbours += [path for each in folders for path in _built_in_folders(each)]
     libraries = _libraries_of(frozenset(map(str, programs)), _modules(neighbours))
     found = [*folders, *neighbours, *sorted(named), *map(Path, sorted(libraries))]
     return tuple(str(path) for path in dict.fromkeys(found) if not _in_system(path))
 
 
-def _stated(folder: Path) -> Iterator[Path]:
-    """Where PostgreSQL's programs in a folder look for their files and modules: as they were built, that may be anywhere."""
+def _built_in_folders(folder: Path) -> Iterator[Path]:
+    """Where PostgreSQL's programs in a folder look for their files and modules. That was set when they were built."""
     with suppress(OpsError):
         yield Programs(folder).extension_folder().parent
     if modules := _output(str(folder / "pg_config"), "--pkglibdir").strip():
@@ -214,9 +214,10 @@ def _modules(folders: Iterable[Path]) -> frozenset[str]:
 @cache
 def _libraries_of(programs: frozenset[str], modules: frozenset[str]) -> tuple[str, ...]:
     """Folders of the shared libraries of programs and modules that bring their own."""
-    printed = _output("ldd", *sorted(programs))
+    compiled = sorted(program for program in programs if not _is_script(program))
+    printed = _output("ldd", *compiled)
     if modules:
-        printed += _loaded_with(_loader(printed), min(programs), modules) or _output("ldd", *sorted(modules))
+        printed += _loaded_with(_loader(printed), compiled, modules) or _output("ldd", *sorted(modules))
     return tuple(sorted({os.path.dirname(path) for path in re.findall(r"=> (/\S+)", printed)}))  # noqa: PTH120 - text
 
 
@@ -226,14 +227,20 @@ def _loader(printed: str) -> str:
     return found[1] if found else ""
 
 
-def _loaded_with(loader: str, program: str, modules: Iterable[str]) -> str:
-    """What ``ldd`` prints of a program with all modules at once. For each module by itself, it takes ten times as long.
+def _is_script(program: str) -> bool:
+    with suppress(OSError), open(program, "rb") as file:  # noqa: PTH123 - text
+        return file.read(2) == b"#!"
+    return False
+
+
+def _loaded_with(loader: str, programs: Sequence[str], modules: Iterable[str]) -> str:
+    """What ``ldd`` prints of the first program with all modules at once. For each module by itself, it takes ten times as long.
 
     Empty if the loader cannot do that (glibc can since 2.30), or a path has one of its separators.
     """
-    if not loader or any(re.search(r"[\s:]", module) for module in modules):
+    if not loader or not programs or any(re.search(r"[\s:]", module) for module in modules):
         return ""
-    return _output(loader, "--list", "--preload", ":".join(sorted(modules)), program)
+    return _output(loader, "--list", "--preload", ":".join(sorted(modules)), programs[0])
 
 
 def _output(program: str, *arguments: str) -> str:

@@ -35,11 +35,13 @@ class Discovery:
 
     Attributes:
         targets: the databases that were found last.
+        closed: names of databases that are left out because they are templates or allow no connections.
     """
 
     def __init__(self, address: Address, skip: Collection[str], taken: Collection[str]) -> None:
         self.address = address
         self.targets: tuple[PostgresTarget, ...] = ()
+        self.closed: tuple[str, ...] = ()
         self._skip = skip
         self._taken = taken
 
@@ -55,8 +57,12 @@ class Discovery:
         """
         with databases(self.address) as server:
             marks, there, identifier = server.marks(), server.names(), server.identifier()
+            closed = server.closed()
         wanted = [name for name in there if self._is_wanted(name, marks.get(name))]
         found = {target_name(name): name for name in wanted}
+        self.closed = tuple(name for name in closed if self._is_wanted(name, marks.get(name)))
+        for name in self.closed:
+            log.warning("%s is not backed up: it is a template or allows no connections", name)
         for name in self._gone(stored, found, identifier, newest):
             log.warning("%s is no longer on the server, and has backups; see BACKUP_DISCOVER_SKIP", name)
             found[name] = name

@@ -5,7 +5,6 @@ import os
 import pwd
 import re
 import secrets
-import shlex
 import shutil
 import tempfile
 import time
@@ -24,7 +23,7 @@ from backup.catalogue.signatures import name_of
 from backup.confinement import strength
 from backup.errors import KeptError, PreflightError, StoreError
 from backup.exposure import short_secrets, unencrypted
-from backup.hooks import AFTER, BEFORE
+from backup.hooks import AFTER, BEFORE, unstartable
 from backup.load.throwaway import find_files, server_options
 from backup.physical.fitness import Finding, findings
 from backup.physical.walsender import WalSender
@@ -37,6 +36,8 @@ from backup.postgres.session import session
 from backup.run import SPOOL_MARGIN, engine_for
 from backup.store import NoDeleteStore, RetryingStore, Store
 from backup.targets import Database, PostgresTarget, RedisTarget, ServerTarget
+from backup.verify import configured
+from backup.verify.checks import usable
 from backup.verify.place import lacking
 from backup.verify.provable import suspicions, too_long
 from backup.wiring import Wiring
@@ -110,7 +111,7 @@ def examine(wiring: Wiring) -> Iterator[Check]:
         yield from _target_checks(wiring, target, known)
     yield _carried_out("connections", lambda: _connections(wiring))
     yield _carried_out("secrets", lambda: _secrets(wiring))
-    yield from _hooks(wiring)
+    yield from _commands(wiring)
     yield from (check for server in wiring.servers for check in _server_checks(server, known))
     yield _carried_out("confinement", _confinement)
     yield _carried_out("work folder", lambda: _work_folder(wiring, known))
@@ -359,6 +360,13 @@ def _discovered(wiring: Wiring) -> str | Check:
     names = [target.name for target in wiring.targets]
     if not names:
         return Check("databases", False, "no database to back up was found", "see BACKUP_DISCOVER_SKIP")
+    if wiring.discovery and (closed := ", ".join(wiring.discovery.closed)):
+        return Check(
+            "databases",
+            None,
+            f"{', '.join(names)}; not backed up, as templates or without connections: {closed}",
+            "add them to BACKUP_DISCOVER_SKIP if that is intended",
+        )
     return ", ".join(names)
 
 
@@ -370,8 +378,15 @@ def _target_checks(wiring: Wiring, target: Database, known: _Known) -> Iterator[
         yield reached
         if reached.ok:
             yield asked(f"{name}: clock", lambda: _server_clock(target))
-            yield asked(f"{name}: extensions", lambda: _extensions(wiring, target))
-            yield asked(f"{name}: verification", lambda: _verifiable(wiring, target))
+            if (given := configured.address_of(wiring.settings)) is None:
+                yield asked(f"{name}: extensions", lambda: _extensions(wiring, target))
+                yield asked(f"{name}: verification", lambda: _verifiable(wiring, target))
+            else:
+                yield known.asked(
+                    _server(given),
+                    f"{name}: verification",
+                    lambda: _verifiable_there(wiring, target, given),
+                )
             yield asked(f"{name}: left out", lambda: _left_out(wiring, target))
             yield asked(f"{name}: locks", lambda: _locks(wiring, target))
     else:
@@ -407,13 +422,13 @@ def _rdb(wiring: Wiring, target: RedisTarget) -> str | Check:
     """The first bytes of a real RDB, and whether the programs here load such a file."""
     from backup.redis.engine import info_of, replica_of  # Redis's client library takes a long time to load
     from backup.redis.product import modules_of, product_here, product_of, refusal, signature
-    from backup.redis.rdb import RdbSource
+    from backup.redis.rdb import RdbSource, beginning
 
     name = f"redis {target.name}: RDB"
     source = replica_of(target.address, info_of(target.address)) or target.address
     info = info_of(source)
     with RdbSource(source, product_of(info)) as reader:
-        file = signature(reader.read())
+        file = signature(beginning(reader))
     if file is None:
         return Check(name, False, "the reply is not an RDB", "check the server's log")
     try:
@@ -443,8 +458,6 @@ def _postgres(wiring: Wiring, target: PostgresTarget, known: _Known) -> str:
 
 def _verifiable(wiring: Wiring, target: PostgresTarget) -> str | Check:
     """Whether this host has what a verification of the server's backups needs."""
-    if wiring.settings.verify_url is not None:
-        return "on the server of BACKUP_VERIFY_URL"
     with session(target.address) as connection:
         server = inventory.server(connection)
         options = server_options(wiring.settings.verify_options)
@@ -455,6 +468,17 @@ def _verifiable(wiring: Wiring, target: PostgresTarget) -> str | Check:
     if lacks:
         return Check(name, False, "; ".join(what for what, _ in lacks), lacks[0][1])
     return "versions, locales, libraries and dictionaries are present"
+
+
+def _verifiable_there(wiring: Wiring, target: PostgresTarget, given: Address) -> str | Check:
+    """Whether the server of BACKUP_VERIFY_URL has it."""
+    with session(target.address) as connection:
+        names = [extension.name for extension in inventory.extensions(connection)]
+        owners = inventory.owners(connection)
+    if lacks := list(configured.lacking(given, wiring.programs, names, owners)):
+        name = f"postgres {target.name}: verification"
+        return Check(name, False, "; ".join(what for what, _ in lacks), lacks[0][1])
+    return "BACKUP_VERIFY_URL: version, extensions and privileges suffice"
 
 
 def _left_out(wiring: Wiring, target: PostgresTarget) -> str | Check:
@@ -537,17 +561,22 @@ def _secrets(wiring: Wiring) -> str | Check:
     return "long enough to be masked in logs"
 
 
-def _hooks(wiring: Wiring) -> Iterator[Check]:
+def _commands(wiring: Wiring) -> Iterator[Check]:
+    """The user's own commands and checks."""
     settings = wiring.settings
     for variable, command in ((BEFORE, settings.before_command), (AFTER, settings.after_command)):
         if command:
             yield _carried_out(variable, partial(_hook, variable, command))
+    if settings.verify_checks_dir is not None or settings.verify_command is not None:
+        yield _carried_out("checks", lambda: usable(settings.verify_checks_dir, settings.verify_command))
 
 
 def _hook(variable: str, command: str) -> str | Check:
-    program = shlex.split(command)[0]
-    found = shutil.which(program)
-    return found or Check(variable, False, f"{program} is not an executable program", "check its path")
+    if problem := unstartable(command):
+        return Check(
+            variable, False, problem, "check its path; a script begins with a line such as #!/bin/sh"
+        )
+    return command
 
 
 def _confinement() -> str | Check:

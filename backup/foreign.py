@@ -10,6 +10,7 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from backup.load.throwaway import private_folder
 from backup.pipeline import ChildSource, transfer
 from backup.pipeline.source import CHUNK, Source
 from backup.postgres.identifiers import NAME, unquoted
-from backup.postgres.statements import Splitter, split
+from backup.postgres.statements import split
 from backup.programs import Programs, clean_environment
 from backup.progress import Progress, silent
 from backup.run import TOOL
@@ -45,17 +46,23 @@ _CLIENT = re.compile(r"^;\s+Dumped by pg_dump version: (?P<version>\S+)", re.MUL
 _EXTENSION = re.compile(rb"CREATE EXTENSION IF NOT EXISTS (?P<name>" + NAME + rb") ")
 _CREATION = re.compile(rb"CREATE DATABASE .*? ENCODING = '(?P<encoding>[^']+)'(?P<rest>.*);", re.DOTALL)
 _OPTION = re.compile(
-    rb"(?P<name>LOCALE_PROVIDER|LOCALE|LC_COLLATE|LC_CTYPE|ICU_LOCALE|BUILTIN_LOCALE) = '?(?P<value>[^' ]+)'?"
+    rb"(?P<name>LOCALE_PROVIDER|LOCALE|LC_COLLATE|LC_CTYPE|ICU_LOCALE|ICU_RULES|BUILTIN_LOCALE) = "
+    rb"(?:'(?P<text>(?:[^']|'')*)'|(?P<word>[^' ]+))"
 )
 _PROVIDERS = {b"icu": "i", b"builtin": "b"}
 # Where statements name roles: owners, grantees and grantors, default privileges, policies.
 _ROLES = re.compile(
-    rb"(?: OWNER TO | FOR ROLE | GRANTED BY |^SET SESSION AUTHORIZATION )(?P<one>" + NAME + rb")"
+    rb"(?: OWNER TO | FOR ROLE | GRANTED BY )(?P<one>" + NAME + rb")"
+    rb"|^SET SESSION AUTHORIZATION '(?P<session>(?:[^']|'')+)';$"
     rb"|^(?:GRANT|REVOKE|ALTER DEFAULT PRIVILEGES) .* (?:TO|FROM) (?P<grantee>" + NAME + rb")"
     rb"|^CREATE POLICY .*? TO (?P<many>" + NAME + rb"(?:, " + NAME + rb")*)(?: USING| WITH CHECK|;)",
     re.DOTALL,
 )
-_OWNER = re.compile(rb"^ALTER [A-Z ]+ .* OWNER TO (" + NAME + rb");$", re.DOTALL)
+_OWNER = re.compile(
+    rb"^ALTER [A-Z ]+ .* OWNER TO (?P<one>" + NAME + rb");$"
+    rb"|^SET SESSION AUTHORIZATION '(?P<session>(?:[^']|'')+)';$",
+    re.DOTALL,
+)
 _PUBLIC = frozenset({"public", "current_user", "session_user", "default"})
 _MADE = (
     "CREATE ROLE {0};\nALTER ROLE {0} WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB NOLOGIN NOREPLICATION"
@@ -111,7 +118,7 @@ def _convert(wiring: Wiring, file: Path, form: str, archive: Path) -> str:
         listed = _VERSION.search(_printed(programs, file, check, "--list").decode(errors="replace"))
         statements = list(_statements(programs, file, check))
         origin = listed["version"] if listed else "of unknown version"
-    owners = Counter(unquoted(found[1]) for found in map(_OWNER.search, statements) if found)
+    owners = Counter(unquoted(_quoted(found)) for found in map(_OWNER.search, statements) if found)
     superuser = next((name for name, _ in owners.most_common() if not name.startswith("pg_")), SUPERUSER)
     roles = split(_globals(quoted for name, quoted in _roles(statements).items() if name != superuser))
     here = {"version": programs.version("postgres"), "version_number": programs.major("postgres") * 10_000}
@@ -138,7 +145,8 @@ def _store(
     described, roles = _describe(wiring.programs, file, wiring.stop.check)
     started = wiring.clock()
     backup_id = new_id(started)
-    folder = layout.folder(name, backup_id)
+    folder, retain = layout.folder(name, backup_id), wiring.retain_until(started)
+    packing = replace(wiring.packing, retain_until=retain)
     with wiring.journal(name).attempt("backup", attempt_id=backup_id, backup=backup_id):
         try:
             objects = (
@@ -148,7 +156,7 @@ def _store(
                     folder,
                     layout.ARCHIVE,
                     role="archive",
-                    packing=wiring.packing,
+                    packing=packing,
                     progress=progress,
                 ),
                 transfer(
@@ -157,7 +165,7 @@ def _store(
                     folder,
                     layout.GLOBALS,
                     role="globals",
-                    packing=wiring.packing,
+                    packing=packing,
                 ),
             )
             confirm(wiring.store, folder, objects)
@@ -173,7 +181,7 @@ def _store(
                 notes=notes,
                 **described,
             )
-            commit(wiring.store, manifest, wiring.keys)
+            commit(wiring.store, manifest, wiring.keys, retain_until=retain)
         except BaseException:
             discard(wiring.store, name, backup_id)
             raise
@@ -225,6 +233,11 @@ def _format(file: Path) -> str:
             return "tar"
         if script.is_script(file):
             return SCRIPT
+        if found.startswith(script.UTF16):
+            raise UsageError(
+                f"{file} is in UTF-16: a shell has converted what pg_dump wrote",
+                hint="let pg_dump write the file itself: pg_dump --file=FILE",
+            )
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}", hint="check its path") from None
     raise UsageError(
@@ -275,20 +288,21 @@ def _tables(programs: Programs, file: Path, check: Callable[[], None]) -> Iterat
 
 
 def _statements(programs: Programs, file: Path, check: Callable[[], None]) -> Iterator[bytes]:
-    splitter = Splitter()
-    script = _printed(programs, file, check, "--schema-only", "--create", "--file=-")
-    for line in script.splitlines(keepends=True):
-        yield from splitter.line(line)
+    yield from split(_printed(programs, file, check, "--schema-only", "--create", "--file=-"))
 
 
 def _server(found: dict[str, Any], statements: Iterable[bytes]) -> Server:
     creation = next(filter(None, map(_CREATION.match, statements)), None)
     if creation is None:
         return Server.model_validate(found)
-    options = {match["name"]: match["value"] for match in _OPTION.finditer(creation["rest"])}
+    options = {
+        match["name"]: match["word"] or match["text"].replace(b"''", b"'")
+        for match in _OPTION.finditer(creation["rest"])
+    }
     plain = options.get(b"LOCALE", b"C")
     provider = _PROVIDERS.get(options.get(b"LOCALE_PROVIDER", b"libc"), "c")
     of_provider = options.get(b"ICU_LOCALE") or options.get(b"BUILTIN_LOCALE")
+    rules = options.get(b"ICU_RULES")
     return Server.model_validate(
         {
             **found,
@@ -297,6 +311,7 @@ def _server(found: dict[str, Any], statements: Iterable[bytes]) -> Server:
             "ctype": options.get(b"LC_CTYPE", plain).decode(),
             "locale_provider": provider,
             "locale": of_provider.decode() if of_provider else None,
+            "collation_rules": rules.decode(errors="replace") if rules else None,
         }
     )
 
@@ -306,13 +321,20 @@ def _roles(statements: Iterable[bytes]) -> dict[str, str]:
     found: dict[str, str] = {}
     for statement in statements:
         for match in _ROLES.finditer(statement):
-            names = re.findall(NAME, match["many"]) if match["many"] else [match["one"] or match["grantee"]]
+            names = re.findall(NAME, match["many"]) if match["many"] else [match["grantee"] or _quoted(match)]
             found.update({unquoted(name): name.decode(errors="surrogateescape") for name in names})
     return {
         name: quoted
         for name, quoted in sorted(found.items())
         if name.lower() not in _PUBLIC and not name.startswith("pg_")
     }
+
+
+def _quoted(match: re.Match[bytes]) -> bytes:
+    """The name of one role as an identifier; some statements give it as a string."""
+    if match["session"] is None:
+        return match["one"]
+    return b'"%s"' % match["session"].replace(b"''", b"'").replace(b'"', b'""')
 
 
 def _globals(roles: Iterable[str]) -> bytes:

@@ -5,11 +5,13 @@ our secrets. The command after the backup undoes what the command before it bega
 """
 
 import logging
+import os
 import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from backup.cancellation import Check
 from backup.catalogue.journal import OpenAttempt
@@ -24,6 +26,7 @@ SECONDS = 600.0
 # After a failure or a signal: a service must end within its grace period.
 HURRIED_SECONDS = 30.0
 MAX_SHOWN = 400
+MAX_FIRST_LINE = 256
 BEFORE, AFTER = "BACKUP_BEFORE_COMMAND", "BACKUP_AFTER_COMMAND"
 
 
@@ -89,7 +92,32 @@ def run_command(variable: str, command: str, facts: Mapping[str, str], check: Ch
         raise _failed(variable, f"cannot be started: {error}", "check its path") from None
     if ended.status != 0:
         output = " ".join(" ".join(ended.errors).split())[-MAX_SHOWN:]
-        raise _failed(variable, f"ended with exit code {ended.status}: {output}", "run it by hand")
+        how = (
+            f"ended with exit code {ended.status}"
+            if ended.status > 0
+            else f"was killed by signal {-ended.status}"
+        )
+        raise _failed(variable, f"{how}: {output}" if output else how, "run it by hand")
+
+
+def unstartable(command: str) -> str:
+    """Why a command cannot be started; empty if it can, as far as that can be seen."""
+    program = shlex.split(command)[0]
+    found = shutil.which(program)
+    return not_startable(Path(found)) if found else f"{program} is not an executable program"
+
+
+def not_startable(program: Path) -> str:
+    """Why the kernel would not start an executable file; empty if it would, as far as that can be seen."""
+    with suppress(OSError), program.open("rb") as file:
+        first = file.read(MAX_FIRST_LINE).partition(b"\n")[0]
+        if not first.startswith(b"#!"):
+            binary = b"\0" in first or first.startswith(b"\x7fELF")
+            return "" if binary else f"{program} has no line #! that names its interpreter"
+        interpreter = os.fsdecode(first[2:].strip(b" \t").split(b" ")[0])
+        if not os.access(interpreter, os.X_OK):
+            return f"the interpreter of {program} is missing: {interpreter!r}"
+    return ""
 
 
 def _failed(variable: str, what: str, hint: str) -> DumpError:

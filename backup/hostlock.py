@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sidecar import UsageError
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def host_lock(folder: Path, name: str, sleep: Callable[[float], None]) -> Iterat
     handle = _opened(folder, name)
     try:
         while not _taken(handle):
-            sleep(LOOK_SECONDS)
+            sleep(POLL_SECONDS)
         yield
     finally:
         os.close(handle)

@@ -47,7 +47,7 @@ class Notifier:
         self._send = send
         self._reported: dict[str, dict[str, str]] = {}
 
-    def look(self, history: History, *, died: bool = False) -> None:
+    def send_changes(self, history: History, *, died: bool = False) -> None:
         """Send the changes of one database. It never raises: a backup must not fail because of it."""
         database = history.database
         now = faults(history, self._wiring.settings.rpo_target, self._wiring.clock(), died=died)

@@ -52,13 +52,14 @@ _SINCE = {
     "idle_session_timeout": (140000, "0"),
     "transaction_timeout": (170000, "0"),
 }
-# The same, of settings that only a superuser may set. A trigger of each login would add rows, or refuse us.
-_OF_SUPERUSERS = {"event_triggers": (170000, "off")}
+# The same, of settings that only a superuser may set. A trigger of each login would add rows, or refuse us. Messages in
+# another language are not recognized.
+OF_SUPERUSERS = {"event_triggers": (170000, "off"), "lc_messages": (0, "C")}
 
 
 def pinned(version: int, *, superuser: bool = False) -> dict[str, str]:
     """The settings that a server of a version (as in ``server_version_num``) knows, and that a role may set."""
-    more = {**_SINCE, **(_OF_SUPERUSERS if superuser else {})}
+    more = {**_SINCE, **(OF_SUPERUSERS if superuser else {})}
     return {**PINNED, **{name: value for name, (since, value) in more.items() if version >= since}}
 
 

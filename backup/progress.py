@@ -61,20 +61,20 @@ class Meter:
             self.done += count
             self._progress(count)
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Log how far the work is."""
         log.info("%s in progress %s", self._work, fields(**self._facts(self._clock())))
 
     @contextmanager
-    def telling(self, seconds: float = LOG_SECONDS) -> Iterator[Self]:
+    def reporting(self, seconds: float = LOG_SECONDS) -> Iterator[Self]:
         """Log it each minute within the block, also while nothing passes."""
         over = threading.Event()
 
-        def tell() -> None:
+        def report() -> None:
             while not over.wait(seconds):
-                self.tell()
+                self.report()
 
-        thread = threading.Thread(target=tell, name="progress", daemon=True)
+        thread = threading.Thread(target=report, name="progress", daemon=True)
         thread.start()
         try:
             yield self

@@ -89,7 +89,7 @@ def _measured(wiring: Wiring, target: Target, progress: Progress) -> Iterator[Me
     """A meter that the metrics show while the run is in progress."""
     meter = wiring.meters[target.name] = Meter(target.name, progress)
     try:
-        with meter.telling():
+        with meter.reporting():
             yield meter
     finally:
         wiring.meters.pop(target.name, None)
@@ -186,7 +186,7 @@ class _Run:
         """Record everything from the first query on: an attempt must not go unrecorded."""
         journal = self._wiring.journal(self._target.name, self._store)
         with journal.attempt("backup", attempt_id=self._id, backup=self._id) as attempt:
-            self._look_at_the_stores_clock()
+            self._check_store_clock()
             engine = engine_for(self._wiring, self._target)
             with limited(ANSWER_SECONDS, f"{self._target.name} did not answer within a minute", ANSWER_HINT):
                 ready = replace(engine.preflight(), packed=self._packed)
@@ -224,7 +224,7 @@ class _Run:
         where = f"{self._target.name} in {self._store.url}"
         return lineage(newest[0] if newest else None, ready.system_identifier, where, adopt=self._adopt)
 
-    def _look_at_the_stores_clock(self) -> None:
+    def _check_store_clock(self) -> None:
         """Read the store's clock from the record of this run's start that it has just stored."""
         key = layout.attempt(self._target.name, self._id, "backup")
         before = self._wiring.clock()

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -210,11 +211,12 @@ class Wiring:
 
 
 def wire(settings: BackupSettings) -> Wiring:
-    """Build everything. Nothing is contacted yet.
+    """Build everything. Nothing is contacted yet, but the work folder is created.
 
     Raises:
         UsageError: the settings contradict each other.
     """
+    _make_work_folder(settings)
     stop, configured = Stop(), targets(settings)
     retries = RetryPolicy(attempts=settings.store_attempts)
     return Wiring(
@@ -241,6 +243,16 @@ def wire(settings: BackupSettings) -> Wiring:
         policy=settings.policy(),
         stop=stop,
     )
+
+
+def _make_work_folder(settings: BackupSettings) -> None:
+    """Create the work folder: an empty disk that is mounted around it hides the one of the image.
+
+    What needs a folder that cannot be created reports it. Commands such as ``list`` do not need it.
+    """
+    if settings.work_dir is not None:
+        with suppress(OSError):
+            settings.work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _discovery(settings: BackupSettings, named: Iterable[Target]) -> Discovery | None:

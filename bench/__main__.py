@@ -17,7 +17,13 @@ except KeyboardInterrupt:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def bench() -> None:
-    """Run the benchmarks, side by side with peers. No result makes a command fail."""
+    """Run the benchmarks, side by side with peers. No result makes a command fail.
+
+    \b
+    Examples:
+      ./ops bench backup --size 300      compare the backup with the usual methods
+      ./ops bench growth --quick         show how cost grows
+    """
 
 
 bench.add_command(backup)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.background import Background
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 _PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
 
@@ -19,7 +19,7 @@ class Peak(Background):
         super().__init__()
 
     def work(self) -> None:
-        while not self.ending.wait(LOOK_SECONDS):
+        while not self.ending.wait(POLL_SECONDS):
             with suppress(OSError):
                 if found := _PEAK.search(self._status.read_text()):
                     self.bytes = max(self.bytes, int(found[1]) * 1024)

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -291,7 +291,7 @@ def files(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
         **_sidecars(values),
         **_monitoring(values),
         "caddy": {
-            "operators": operators(values["OPS_PASSWORD"]),
+            "operators": operators(values),
             "flower": base64.b64encode(_flower(values).encode()).decode(),
             "logs": base64.b64encode(f"logs:{values['LOGS_PASSWORD']}".encode()).decode(),
         },
@@ -375,7 +375,7 @@ def _sidecars(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 def _monitoring(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
     password = _named(values, "ALERTS_PASSWORD")
-    users = web_config(values["ALERTS_PASSWORD"])
+    users = web_config(values)
     # A receiver is switched on by its file.
     receivers = {
         name.lower(): text for name, text in values.items() if name.startswith("ALERTMANAGER_") and text
@@ -424,9 +424,9 @@ def redis_users(values: Mapping[str, str]) -> str:
     )
 
 
-def web_config(password: str) -> str:
+def web_config(values: Mapping[str, str]) -> str:
     """The users of Alertmanager's and the alert watch's pages, as Prometheus's programs read them."""
-    return f"basic_auth_users:\n  {ALERTS}: {_digest(password)}\n"
+    return f"basic_auth_users:\n  {ALERTS}: {_digest(values, 'ALERTS_PASSWORD')}\n"
 
 
 def _databases(values: Mapping[str, str]) -> str:
@@ -444,13 +444,17 @@ def _servers(values: Mapping[str, str]) -> str:
     return f"{given}=" + _database("posthub_wal", values["WAL_DB_PASSWORD"], "postgres")
 
 
-def operators(password: str) -> str:
+def operators(values: Mapping[str, str]) -> str:
     """Caddy's basic authentication for the user ``ops``."""
-    return f"basic_auth {{\n\tops {_digest(password)}\n}}\n"
+    return f"basic_auth {{\n\tops {_digest(values, 'OPS_PASSWORD')}\n}}\n"
 
 
-def _digest(password: str) -> str:
-    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(10)).decode()
+def _digest(values: Mapping[str, str], password: str) -> str:
+    """The same at each start: with a new salt, Caddy's configuration would change, and each rollout would reload it."""
+    key = hmac.digest(values["SECRET_KEY"].encode(), f"posthub: salt of {password}".encode(), hashlib.sha256)
+    # The last of the 22 characters has two bits only.
+    salt = f"$2b$10${key.hex()[:21]}."
+    return bcrypt.hashpw(values[password].encode(), salt.encode()).decode()
 
 
 def _named(values: Mapping[str, str], *names: str) -> dict[str, str]:
@@ -476,38 +480,56 @@ def write(place: Place, values: Mapping[str, str]) -> None:
 def hand_over(volumes: Path) -> None:
     """Let each container write to its volumes."""
     for volume, group in VOLUMES.items():
-        for path in _inside(volumes / volume):
-            _give(path, *OWNERS[group])
+        for handle in _inside(volumes / volume):
+            _give(handle, *OWNERS[group])
     for volume, group in SHARED_VOLUMES.items():
-        for path in _inside(volumes / volume):
-            _share(path, *OWNERS[group])
+        for handle in _inside(volumes / volume):
+            _share(handle, *OWNERS[group])
 
 
-def _inside(folder: Path) -> list[Path]:
-    """The folder and everything in it, without links."""
-    found = (folder, *folder.rglob("*")) if folder.is_dir() else ()
-    return [path for path in found if not stat.S_ISLNK(path.lstat().st_mode)]
+def _inside(folder: Path) -> Iterator[int]:
+    """A descriptor of the folder and of everything in it, without links.
 
-
-def _give(path: Path, user: int, group: int) -> None:
-    if path.lstat().st_uid != user:
-        os.chown(path, user, group, follow_symlinks=False)
-
-
-def _share(path: Path, user: int, group: int) -> None:
-    """Let this user write as a member of the group. Only what belongs to root, as a new volume does, changes its owner."""
-    try:
-        found = path.lstat()
-        if found.st_uid == user:
-            return
-        owner = user if found.st_uid == 0 else -1
-        if owner == user or found.st_gid != group:
-            os.chown(path, owner, group, follow_symlinks=False)
-        wanted = found.st_mode | (0o070 if path.is_dir() else 0o060)
-        if wanted != found.st_mode:
-            path.chmod(stat.S_IMODE(wanted))
-    except FileNotFoundError:  # the container that is still running has removed it
+    The container that is still running could replace any file or folder with a link, and this is root. So
+    everything is reached through the descriptor of its folder, and changed through its own.
+    """
+    if not folder.is_dir():
         return
+    for _, _, files, inside in os.fwalk(folder):
+        yield inside
+        for name in files:
+            try:
+                handle = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=inside)
+            except FileNotFoundError:  # removed meanwhile
+                continue
+            try:
+                if not stat.S_ISLNK(os.fstat(handle).st_mode):
+                    yield handle
+            finally:
+                os.close(handle)
+
+
+def _path(handle: int) -> Path:
+    """Leads to what is open, whatever its name means by now."""
+    return Path(f"/proc/self/fd/{handle}")
+
+
+def _give(handle: int, user: int, group: int) -> None:
+    if os.fstat(handle).st_uid != user:
+        os.chown(_path(handle), user, group)
+
+
+def _share(handle: int, user: int, group: int) -> None:
+    """Let this user write as a member of the group. Only what belongs to root, as a new volume does, changes its owner."""
+    found = os.fstat(handle)
+    if found.st_uid == user:
+        return
+    owner = user if found.st_uid == 0 else -1
+    if owner == user or found.st_gid != group:
+        os.chown(_path(handle), owner, group)
+    wanted = found.st_mode | (0o070 if stat.S_ISDIR(found.st_mode) else 0o060)
+    if wanted != found.st_mode:
+        _path(handle).chmod(stat.S_IMODE(wanted))
 
 
 def main(arguments: list[str]) -> int:

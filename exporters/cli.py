@@ -8,7 +8,7 @@ import click
 import orjson
 
 from exporters.pipeline import Pipeline
-from exporters.report import Findings, QueueFacts, examine, look, queue_facts
+from exporters.report import Findings, QueueFacts, examine, queue_facts, refresh
 from exporters.service import Exporter
 from exporters.settings import ExporterSettings, parse_option
 from sidecar import logs
@@ -267,5 +267,5 @@ def _with(pipeline: Pipeline, work: Callable[[Pipeline], Findings]) -> Findings:
 
 def _look_all(watched: list[Pipeline]) -> list[tuple[str, list[QueueFacts]]]:
     for pipeline in watched:
-        look(pipeline)
+        refresh(pipeline)
     return [(pipeline.broker.name, queue_facts(pipeline)) for pipeline in watched]

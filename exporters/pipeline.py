@@ -28,7 +28,7 @@ HEARTBEAT_SECONDS = 2.0
 STOP_SECONDS = 3.0
 # Seconds that the first inspect request waits for the subscription.
 SUBSCRIBE_SECONDS = 2.0
-LOOK_SECONDS = 0.02
+POLL_SECONDS = 0.02
 
 
 class Pipeline:
@@ -215,7 +215,7 @@ def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
     """Wait for a condition, up to a time limit; returns whether it is met."""
     end = time.monotonic() + seconds
     while not holds() and time.monotonic() < end:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     return holds()
 
 

@@ -77,7 +77,7 @@ def queue_facts(pipeline: Pipeline) -> list[QueueFacts]:
     ]
 
 
-def look(pipeline: Pipeline) -> list[str]:
+def refresh(pipeline: Pipeline) -> list[str]:
     """Run one inspect round and one round of queues; returns why the broker refused to answer about a queue.
 
     Raises:
@@ -109,7 +109,7 @@ def examine(pipeline: Pipeline, seconds: float) -> Findings:
         findings.problems.append(f"not subscribed to task events: {health.error}")
         findings.hints.append("check the URL, the password and that the broker runs")
         return findings
-    refused = look(pipeline)
+    refused = refresh(pipeline)
     fill(findings, pipeline)
     if pipeline.blocked():
         findings.problems.append(pipeline.blocked())

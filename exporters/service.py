@@ -200,7 +200,7 @@ class Exporter:
 
     def _index(self, _: Request) -> Response:
         found = [(pipeline, advices(pipeline)) for pipeline in self.pipelines]
-        body = overview.render(found, self._beat.look(), time.time())
+        body = overview.render(found, self._beat.current(), time.time())
         return html.respond(f"Celery exporter {__version__}", body, refresh=REFRESH_SECONDS)
 
 

@@ -56,23 +56,37 @@ kept=before-$now
 new=$1/restoring
 loading=''
 tidy() {
-  [ -z "$loading" ] || kill "$loading" 2>/dev/null || true
+  if [ -n "$loading" ]; then
+    kill "$loading" 2>/dev/null || true
+    wait "$loading" 2>/dev/null || true
+  fi
   rm -rf "$new" restored.rdb
 }
 trap tidy EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 rm -rf "$new"
 mkdir "$new"
 mv restored.rdb "$new/dump.rdb"
 server=${OPS_REDIS_SERVER:-redis-server}
 client=${OPS_REDIS_CLI:-redis-cli}
 socket=$(mktemp -u /tmp/redis-restore-XXXXXX)
-"$server" --port 0 --unixsocket "$socket" --dir "$new" --save '' --appendonly no >/dev/null &
-loading=$!
+log=$new/log
 ask() { "$client" -s "$socket" "$@"; }
-until ask ping 2>/dev/null | grep -q PONG; do
-  kill -0 "$loading" 2>/dev/null || { echo "Redis did not load the backup; its own files are unchanged" >&2; exit 1; }
-  sleep 0.2
-done
+load() {
+  "$server" --port 0 --unixsocket "$socket" --dir "$new" --save '' --appendonly no --databases "$1" >"$log" &
+  loading=$!
+  until ask ping 2>/dev/null | grep -q PONG; do
+    kill -0 "$loading" 2>/dev/null || return 1
+    sleep 0.2
+  done
+}
+# Redis refuses a file with a database that it has no number for; each number costs memory.
+load 1024 || load 65536 || load 1000000 || {
+  tail -n 3 "$log" >&2
+  echo "Redis did not load the backup; its own files are unchanged" >&2
+  exit 1
+}
 echo "loaded: $(ask info keyspace | sed -n 's/^db[0-9]*:keys=\([0-9]*\).*/\1/p' | awk '{ sum += $1 } END { print sum + 0 }') keys"
 ask config set appendonly yes >/dev/null
 until ask info persistence | tr -d '\r' | grep -qx 'aof_rewrite_in_progress:0' &&
@@ -81,6 +95,8 @@ ask info persistence | tr -d '\r' | grep -qx 'aof_last_bgrewrite_status:ok'
 ask shutdown nosave || true
 wait
 loading=''
+# From here on, nothing interrupts it: Redis would start without any of its files.
+trap '' INT TERM HUP
 mkdir "$kept"
 for name in dump.rdb appendonlydir appendonly.aof; do
   if [ -e "$name" ]; then mv "$name" "$kept/"; fi

@@ -7,12 +7,12 @@ from html import escape
 from sidecar.html import text
 
 # A chart has room for at least this number of bars, so that a single bar does not fill it.
-LEAST_PLACES = 30
+MIN_PLACES = 30
 PLACE = 10
 BAR = 8
 HEIGHT = 60
 # The minimum height of a bar, so that a small value can still be seen and hovered over.
-LEAST_BAR = 2
+MIN_BAR = 2
 SPAN_WIDTH = 1000
 
 
@@ -54,7 +54,7 @@ def bars(shown: Sequence[Bar], caption: str, *, limit: float | None = None) -> s
     # A target far above all values would flatten the bars.
     drawn = limit if limit is not None and limit <= 3 * most else None
     top = max(most, drawn or 0.0) or 1.0
-    places = max(LEAST_PLACES, len(shown))
+    places = max(MIN_PLACES, len(shown))
     begin = places - len(shown)
     parts = [
         _bar(each, (begin + place) * PLACE, top) for place, each in enumerate(shown) if each.value is not None
@@ -74,14 +74,14 @@ def spans(shown: Sequence[Span], caption: str, *, begin: float, end: float) -> s
         right = min(max(each.end, begin), end)
         x, width = (left - begin) / whole * SPAN_WIDTH, (right - left) / whole * SPAN_WIDTH
         parts.append(
-            f'<rect class="{escape(each.kind)}" x="{_round(x)}" y="8" width="{_round(max(width, LEAST_BAR))}" '
+            f'<rect class="{escape(each.kind)}" x="{_round(x)}" y="8" width="{_round(max(width, MIN_BAR))}" '
             f'height="24"><title>{text(each.title)}</title></rect>'
         )
     return _figure(f"0 0 {SPAN_WIDTH} 40", "chart low", "".join(parts), caption)
 
 
 def _bar(each: Bar, x: int, top: float) -> str:
-    height = max(LEAST_BAR, (each.value or 0.0) / top * HEIGHT)
+    height = max(MIN_BAR, (each.value or 0.0) / top * HEIGHT)
     rect = (
         f'<rect class="{escape(each.kind)}" x="{x + (PLACE - BAR) // 2}" y="{_round(HEIGHT - height)}" '
         f'width="{BAR}" height="{_round(height)}"><title>{text(each.title)}</title></rect>'

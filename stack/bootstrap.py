@@ -1,7 +1,7 @@
-"""Makes the virtual environment from a lock file and hands over to the command line. Standard library only.
+"""Creates the virtual environment from a lock file, then starts the command line. Standard library only.
 
-It runs before anything is installed, with the machine's own Python. The demo gets no developers' tools. pip installs only
-uv, which installs the rest in a fraction of the time; where uv fails, pip does it.
+It runs before anything is installed, with the machine's own Python. The demo does not get the developers' tools. pip
+installs only uv, which installs the rest in a fraction of the time; if uv fails, pip installs everything.
 """
 
 import fcntl
@@ -35,14 +35,14 @@ STAMP = VENV / "installed"
 MODULE = "stack"
 STOP_SECONDS = 10.0
 TICK_SECONDS = 0.2
-_CAME: "list[int]" = []
+_SIGNALS: "list[int]" = []
 
 
 def main() -> None:
     """Install what is missing, then become ``python -m stack``."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
-            signal.signal(number, lambda number, _: _CAME.append(number))
+            signal.signal(number, lambda number, _: _SIGNALS.append(number))
     try:
         _ensure()
     except OSError as error:
@@ -71,18 +71,18 @@ def _ensure() -> None:
     state = ROOT / ".ops"
     state.mkdir(exist_ok=True)
     with (state / "setup.lock").open("w") as handle:
-        _wait_for_others(handle)  # another start may have installed everything meanwhile
+        _wait_for_others(handle)  # another ./ops may have installed everything meanwhile
         if _installed() not in enough:
             _install(lock, state)
             STAMP.write_text(wanted)
 
 
 def _wait_for_others(handle: IO[str]) -> None:
-    """Take the lock; if another start is installing, wait for it."""
+    """Take the lock; if another ./ops is installing, wait for it."""
     announced = False
     while not _is_ours(handle):
         if not announced:
-            _say("another start is installing into .venv; waiting for it")
+            _say("another ./ops is installing into .venv; waiting for it")
         announced = True
         time.sleep(TICK_SECONDS)
         _leave_if_asked()
@@ -167,7 +167,7 @@ def _by_uv(lock: Path, state: Path, log: Path) -> bool:
     try:
         return _finished(command, log, environment) == 0
     except OSError as error:
-        _say(f"uv does not start ({error.strerror}); pip installs everything")
+        _say(f"uv does not start ({error.strerror}); using pip instead")
         return False
     finally:
         shutil.rmtree(cache, ignore_errors=True)
@@ -195,7 +195,7 @@ def _run(command: "list[str]", log: Path, what: str, hint: str) -> None:
     if _finished(command, log) != 0:
         last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-3:]
         _say("\n".join(["", *last]))
-        _fail(f"{what} failed; the whole output is in {log}", hint)
+        _fail(f"{what} failed; the full output is in {log}", hint)
 
 
 def _finished(command: "list[str]", log: Path, environment: "dict[str, str] | None" = None) -> int:
@@ -238,9 +238,9 @@ def _wait(child: "subprocess.Popen[bytes]") -> int:
 
 def _leave_if_asked() -> None:
     """Act on a signal that was received. Handlers only record it, so none can hit between a start and its bookkeeping."""
-    if _CAME:
-        _say("Interrupted; the next start resumes")
-        sys.exit(128 + _CAME[0])
+    if _SIGNALS:
+        _say("Interrupted; run the same command again to resume")
+        sys.exit(128 + _SIGNALS[0])
 
 
 def _fail(what: str, hint: str) -> NoReturn:

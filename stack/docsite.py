@@ -21,7 +21,7 @@ from stack.paths import ROOT
 
 REPOSITORY = "https://github.com/posthub/ops/blob/main"
 FOLDER = ROOT / ".ops" / "site"
-# What no list of the index has, under its title in the navigation.
+# Pages that are in none of the index's lists, under their title in the navigation.
 REST = {"Project": ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")}
 # A page of lists, and the folder with one page for each row.
 LISTS = {"docs/dashboards.md": "dashboards/*", "runbooks/README.md": "alerts/README"}

@@ -36,14 +36,14 @@ PACKAGES = (
 
 
 class Report:
-    """Sorts the tests, and writes a JSON list for each that ends: its name, whether it failed, the seconds of its setup and of its call, and the names of the fixtures that it shares with others."""
+    """Sorts the tests, and writes a JSON list for each that ends: its name, whether it failed, the seconds of its setup and of its call, the names of the fixtures that it shares with others, and the first line of what failed."""
 
     def __init__(self, path: str, order: list[str], left_out: list[str]) -> None:
         self._path = path
         self._order = {test: place for place, test in enumerate(order)}
         self._left_out = set(left_out)
         self._shared: dict[str, str] = {}
-        self._failed: set[str] = set()
+        self._reasons: dict[str, str] = {}
         self._seconds: dict[tuple[str, str], float] = {}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -56,19 +56,27 @@ class Report:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._seconds[report.nodeid, report.when] = report.duration
         if report.failed:
-            self._failed.add(report.nodeid)
+            self._reasons.setdefault(report.nodeid, reason(report))
         if report.when == "teardown":
             self._write(report.nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            self._failed.add(report.nodeid)
+            self._reasons.setdefault(report.nodeid, reason(report))
             self._write(report.nodeid)
 
     def _write(self, test: str) -> None:
         seconds = [self._seconds.get((test, when), 0.0) for when in ("setup", "call")]
+        shared, why = self._shared.get(test, ""), self._reasons.get(test, "")
         with Path(self._path).open("a", encoding="utf-8") as file:
-            file.write(f"{json.dumps([test, test in self._failed, *seconds, self._shared.get(test, '')])}\n")
+            file.write(f"{json.dumps([test, test in self._reasons, *seconds, shared, why])}\n")
+
+
+def reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """The first line of what failed."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = str(crash.message if crash else report.longrepr).strip() or "failed"
+    return text.partition("\n")[0][:200]
 
 
 def shared_fixtures(item: pytest.Item) -> str:

@@ -15,11 +15,12 @@ import click
 import psutil
 import pytest
 
-from sidecar import UsageError, signals
+from sidecar import OpsError, UsageError, signals
 from stack import mutation
 from stack.paths import ROOT, VENV_BIN
 from stack.process import attended
 from stack.programs import built_by_go, find
+from stack.web import node
 
 PACKAGES = ("alerts", "backup", "bench", "dashboards", "exporters", "sidecar", "stack")
 # After these exit codes of pytest, the temporary files are kept for inspection.
@@ -79,6 +80,7 @@ def gates() -> list[Gate]:
     """All checks except the tests. Missing programs are fetched here, before the tests run in parallel."""
     for program in ("redis-server", "prometheus", "alertmanager"):
         find(program)
+    _provide_node()
     # PyPI has it only as a source package that downloads the program when it is installed, which no hash can pin.
     actionlint = built_by_go("actionlint")
     workflows = [str(path.relative_to(ROOT)) for path in sorted((ROOT / ".github/workflows").glob("*.yml"))]
@@ -106,6 +108,14 @@ def gates() -> list[Gate]:
             "compose schema", _tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", *compose)
         ),
     ]
+
+
+def _provide_node() -> None:
+    """Fetch Node.js where there is none; without it, the tests that need it are skipped with the reason."""
+    try:
+        node.provide(click.echo)
+    except OpsError as error:
+        click.echo(f"Warning: {error.message}", err=True)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -174,7 +184,8 @@ def _roomy_memory() -> Path | None:
 def _environment() -> dict[str, str]:
     """The environment of the tests."""
     # Go's programs, promtool most of all, collect garbage less often: memory is less scarce than processors.
-    return {"GOGC": "400"} | {name: value for name, value in os.environ.items() if name not in NOT_PASSED}
+    passed = {name: value for name, value in os.environ.items() if name not in NOT_PASSED}
+    return {"GOGC": "400", **passed, "PATH": node.search_path()}
 
 
 def _pytest(arguments: Sequence[str]) -> int:

@@ -44,19 +44,20 @@ class Inbox:
 
     Args:
         log: file that gets one line per notification.
+        host: address to listen on.
         port: a free one by default.
     """
 
-    def __init__(self, log: Path, *, port: int | None = None) -> None:
-        self.log = log
+    def __init__(self, log: Path, *, host: str = HOST, port: int | None = None) -> None:
+        self.log, self._host = log, host
         self._arrived = threading.Condition()
         self._notifications: list[Notification] = []
-        self._server = WebServer(HOST, port or ports.choose(), {"/": self._show}, posts={"/": self._take})
+        self._server = WebServer(host, port or ports.choose(), {"/": self._show}, posts={"/": self._take})
         self.port = self._server.port
 
     @property
     def url(self) -> str:
-        return f"http://{HOST}:{self.port}"
+        return f"http://{self._host}:{self.port}"
 
     @property
     def notifications(self) -> Sequence[Notification]:

@@ -1,10 +1,12 @@
 """``./ops test --mutate``: breaks the code in plausible ways, one at a time, and reports which change no test notices.
 
 The changes are in ``tests/mutations/*.yml``, each file with the tests that guard it; a single change may name others.
-They run in copies of the checkout, one for each processor. A test proves something only if it passes without the change, so all of them are run once on the
-code as it is, and those that fail are left out. This run also measures them. For each change, the test that noticed it
-last is tried first (``tests/mutations/caught.json`` names it), then those that start no server, then the others; the
-first failure ends it.
+They run in copies of the checkout, one for each processor that may be used (``taskset -c 0 ./ops test --mutate`` uses
+one). A test proves something only if it passes without the change, so all of them are run once on the code as it is, and
+those that fail are left out. This run also measures them. For each change, the test that noticed it last is tried first
+(``tests/mutations/caught.json`` names it), then those that start no server, then the others. The first failure ends it,
+if the test also fails alone. The outcome names the test and the reason of its failure, because on a busy machine a wait
+may end that has nothing to do with the change.
 """
 
 import hashlib
@@ -128,7 +130,7 @@ def run(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(_scratch(memory)))
         benches: SimpleQueue[_Bench] = SimpleQueue()
-        for number in range(min(os.cpu_count() or 1, len(chosen))):
+        for number in range(min(len(os.sched_getaffinity(0)), len(chosen))):
             tests = _Tests(_copied(root, folder / str(number)), memory, {**env, "TMPDIR": str(folder)})
             benches.put(stack.enter_context(_Bench(tests, known)))
         pool = ThreadPoolExecutor(benches.qsize())
@@ -180,8 +182,8 @@ def _surveyed(benches: "SimpleQueue[_Bench]", tests: tuple[str, ...]) -> list[st
 
 def _tried(benches: "SimpleQueue[_Bench]", mutation: Mutation) -> str:
     with _one_of(benches) as bench:
-        outcome = bench.outcome(mutation)
-    click.echo(f"{outcome:10} {mutation}")
+        outcome, reason = bench.outcome(mutation)
+    click.echo(f"{outcome:10} {mutation}{f' by {reason}' if reason else ''}")
     return outcome
 
 
@@ -194,6 +196,7 @@ class Result:
         setup: seconds.
         call: seconds.
         shared: the names of the fixtures that it shares with other tests.
+        reason: the first line of what failed.
     """
 
     test: str
@@ -201,6 +204,10 @@ class Result:
     setup: float
     call: float
     shared: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.test}: {self.reason}"
 
 
 def cheapest_first(results: list[Result]) -> list[str]:
@@ -271,38 +278,44 @@ class _Bench:
         self._known.passes |= {one.test: True for one in results if not one.failed}
         return [one.test for one in results if one.failed and not self._passes(one.test)]
 
-    def outcome(self, mutation: Mutation) -> str:
-        """``caught`` if a test fails that passes without the change; otherwise what happened instead."""
+    def outcome(self, mutation: Mutation) -> tuple[str, str]:
+        """``caught``, and why, if a test fails that passes without the change; otherwise what happened instead."""
         path = self._tests.folder / mutation.file
         before = path.read_text(encoding="utf-8")
         after = mutation.applied(before)
         if after is None:
-            return "stale"
+            return "stale", ""
         _write(path, after)
         try:
             failed = self._noticed(mutation)
         except TimeoutError:
-            return "NO END"
+            return "NO END", ""
         except ChildProcessError:
-            return "CRASHED"
+            return "CRASHED", ""
         finally:
             _write(path, before)
         if failed is None:
-            return "NOT CAUGHT"
-        if not self._passes(failed):
-            return "BROKEN: " + failed
-        self._known.remember(mutation.key, failed)
-        return "caught"
+            return "NOT CAUGHT", ""
+        if not self._passes(failed.test):
+            return "BROKEN", str(failed)
+        self._known.remember(mutation.key, failed.test)
+        return "caught", str(failed)
 
-    def _noticed(self, mutation: Mutation) -> str | None:
-        """The first test that fails; the one that failed the last time is tried before the others."""
+    def _noticed(self, mutation: Mutation) -> Result | None:
+        """The first test that fails, also alone; the one that failed the last time is tried before the others.
+
+        A test may fail because of the tests before it, and they have another order than in the run without a change.
+        """
         known = self._known.test(mutation.key)
         if known and self._known.passes.get(known, True) and (failed := self._tests.failed((known,))):
             return failed
         order = self._known.order[mutation.tests]
-        return self._tests.failed(
-            mutation.tests, order, [test for test in order if not self._known.passes.get(test, True)]
-        )
+        left_out = [test for test in order if not self._known.passes.get(test, True)]
+        while failed := self._tests.failed(mutation.tests, order, left_out):
+            if alone := self._tests.failed((failed.test,)):
+                return alone
+            left_out.append(failed.test)
+        return None
 
     def _passes(self, test: str) -> bool:
         """Whether a test passes on the code as it is; of a module that cannot be imported, whether it can."""
@@ -349,7 +362,7 @@ class _Tests:
 
     def failed(
         self, tests: tuple[str, ...], order: Sequence[str] = (), left_out: Sequence[str] = ()
-    ) -> str | None:
+    ) -> Result | None:
         """The first test that fails, or the module that cannot be imported; None if all pass or none is there.
 
         Args:
@@ -360,7 +373,7 @@ class _Tests:
         Raises:
             OSError: see :meth:`results`.
         """
-        return next((one.test for one in self.results(("-x", *tests), order, left_out) if one.failed), None)
+        return next((one for one in self.results(("-x", *tests), order, left_out) if one.failed), None)
 
     def results(
         self, tests: tuple[str, ...], order: Sequence[str] = (), left_out: Sequence[str] = ()

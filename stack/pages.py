@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from stack.paths import ROOT
+from stack.paths import ROOT, sources
 
 ARCHITECTURE = Path("docs/architecture.md")
 INDEX = Path("docs/README.md")
@@ -80,7 +80,7 @@ def _anchors(text: str) -> set[str]:
 def broken_addresses(root: Path) -> list[str]:
     """Links from the sources to our own pages that do not lead to a page or heading."""
     found = []
-    for path in sorted(path for folder in SPEAKERS for path in (root / folder).rglob("*.py")):
+    for path in sorted(path for folder in SPEAKERS for path in sources(root / folder)):
         for page, anchor in _ADDRESS.findall(path.read_text(encoding="utf-8")):
             target = root / page
             if not target.exists() or (anchor and anchor not in _anchors(target.read_text(encoding="utf-8"))):
@@ -127,10 +127,9 @@ def unknown_messages(root: Path) -> list[str]:
 def _messages(root: Path) -> Iterator[str]:
     """Every string of the sources, with ``…`` for each part that is filled in."""
     for folder in SPEAKERS:
-        for path in sorted((root / folder).rglob("*.py")):
-            if "node_modules" not in path.parts:
-                yield from _strings(path.read_text(encoding="utf-8"))
-        for path in sorted((root / folder).rglob("*.sh")):
+        for path in sorted(sources(root / folder)):
+            yield from _strings(path.read_text(encoding="utf-8"))
+        for path in sorted(sources(root / folder, ".sh")):
             yield re.sub(r"\$\(\([^)]*\)\)|\$\{[^}]*\}|\$\w+", "…", path.read_text(encoding="utf-8"))
 
 

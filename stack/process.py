@@ -183,19 +183,19 @@ class _Reaper:
         self._program: subprocess.Popen[bytes] | None = None
 
     def watch(self, group: int) -> None:
-        self._tell(f"+{group}\n")
+        self._send(f"+{group}\n")
 
     def forget(self, group: int) -> None:
-        self._tell(f"-{group}\n")
+        self._send(f"-{group}\n")
 
     def close(self) -> None:
-        """End all groups that are left. Threads that still run at the end of the program may say more: it is ignored."""
+        """End all groups that are left. What threads that are still running at the end of the program send is ignored."""
         with self._lock:
             if self._program is not None and self._program.stdin is not None:
                 self._program.stdin.close()
                 self._program.wait()
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         with self._lock:
             if self._program is None:
                 self._program = self._start()

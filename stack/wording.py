@@ -6,14 +6,13 @@ docstrings, comments and names, those of the tests included.
 
 import ast
 import io
-import os
 import re
 import tokenize
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from pathlib import Path
 
-from stack.paths import ROOT
+from stack.paths import ROOT, sources
 
 # What to look for, and what to write instead.
 PHRASES = {
@@ -45,6 +44,10 @@ PHRASES = {
     r"\b(?:a|each|every|one) damage\b": "damage, a kind of damage",
     r"\bwithout end\b": "endless",
     r"(?:, |^)also (?:when|if)\b": "even when, even if",
+    r"\d %(?=[\s.,;:)|\"']|$)": "5%, without a space",
+    r"\bwrite a ticket\b": "open a ticket",
+    r"\bas on \[": "as described in […], see […]",
+    r"\bback-off\b": "backoff",
 }
 _PATTERNS = [(re.compile(phrase, re.IGNORECASE), instead) for phrase, instead in PHRASES.items()]
 # Words that a name in the code must not contain besides the phrases, with the word to use instead.
@@ -117,16 +120,10 @@ def _tokens(source: str) -> list[tokenize.TokenInfo]:
 
 def _files(root: Path) -> Iterator[Path]:
     texts = (path for pattern in TEXTS for path in sorted(root.glob(pattern)))
-    modules = (path for folder in CODE for path in sorted(_modules(root / folder)))
+    modules = (path for folder in CODE for path in sorted(sources(root / folder)))
     for path in (*texts, *modules):
         if path.relative_to(root).as_posix() not in EXEMPT:
             yield path
-
-
-def _modules(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name != "node_modules" and not name.startswith(".")]
-        yield from (Path(parent, name) for name in files if name.endswith(".py"))
 
 
 def _found(path: Path) -> Iterator[tuple[int, str, str]]:

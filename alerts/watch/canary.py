@@ -18,7 +18,7 @@ Answer = TypeVar("Answer")
 
 NAME = "AlertingCanary"
 # Long enough for Alertmanager to notify every receiver; then it resolves.
-LASTS = timedelta(minutes=2)
+DURATION = timedelta(minutes=2)
 # A slow channel may deliver an older message after newer ones were sent.
 MAX_AWAITED = 4
 TEXT = {
@@ -45,10 +45,10 @@ class Arrival:
 
 
 class Canary:
-    """Sends test messages and follows them.
+    """Sends test messages and tracks their delivery.
 
     Args:
-        evidence: by receiver.
+        evidence: what proves a delivery, by receiver.
         patience: seconds after which a message counts as missing.
         clock: seconds since the epoch.
         known: result of :meth:`state` before a restart.
@@ -72,7 +72,7 @@ class Canary:
         known = known or {}
         arrivals = known.get("arrivals", {})
         self.arrivals = {receiver: Arrival(**arrivals.get(receiver, {})) for receiver in self._evidence}
-        # Counters and nonces are lost in a restart, so a message in transit is sent again.
+        # Counters and nonces are lost on restart, so a message in transit is sent again.
         self.sent = 0.0 if known.get("awaited") else float(known.get("sent", 0.0))
 
     @property
@@ -87,7 +87,7 @@ class Canary:
 
     @property
     def is_missing(self) -> bool:
-        """Whether a message did not arrive at some receiver."""
+        """Whether a message is missing at any receiver."""
         return any(arrival.missing_since for arrival in self.arrivals.values())
 
     def state(self) -> dict[str, Any]:
@@ -107,15 +107,15 @@ class Canary:
         nonce = secrets.token_hex(6)
         labels = {"alertname": NAME, "severity": "info", "component": "monitoring", "nonce": nonce}
         texts = {name: text.format(nonce=nonce) for name, text in TEXT.items()}
-        self._alertmanager.post_alert(labels, texts, lasts=LASTS)
+        self._alertmanager.post_alert(labels, texts, duration=DURATION)
         self.sent = self._clock()
         for receiver in self._evidence:
             awaited = [*self._awaited.get(receiver, []), (nonce, self.sent)]
             self._awaited[receiver] = awaited[-MAX_AWAITED:]
         log.info("test message sent %s", fields(nonce=nonce, receivers=",".join(self._evidence)))
 
-    def look(self) -> None:
-        """Look for the messages at every receiver where none has arrived yet."""
+    def check(self) -> None:
+        """Check every receiver that no message has reached yet."""
         for receiver in sorted(self._awaited):
             sent = self._try(receiver, partial(self._found, receiver))
             if sent is not None:

@@ -16,7 +16,7 @@ from sidecar.http import session
 PORT = 9810
 CONTAINER = "posthub_alert_watch"
 TIMEOUT = 10
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class TestMessage:
             yield from (_seen(state, receiver) for receiver in sorted(reported))
             left = left - reported
             if left:
-                time.sleep(LOOK_SECONDS)
+                time.sleep(POLL_SECONDS)
                 state = self._state()
 
     def _once_sent(self, until: float) -> Any:
@@ -71,7 +71,7 @@ class TestMessage:
                 return state
             if time.monotonic() >= until:
                 raise OpsError("no test message was sent", hint="the watch's log has the reason")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def _state(self) -> Any:
         return self._ask("GET").json()

@@ -60,7 +60,7 @@ class Page:
 
 
 class Mailbox:
-    """A mailbox by IMAP over TLS."""
+    """A mailbox that is read over IMAP with TLS."""
 
     kind = "read-back"
 
@@ -100,14 +100,14 @@ class Accepted:
 
     def begin(self) -> None:
         self._before = None
-        self._before = self._taken()
+        self._before = self._accepted()
 
     def found(self, nonce: str) -> bool:  # noqa: ARG002 - counters do not identify messages
         # A failing request increments its two counters one after the other, so the result must be the same twice.
         before = self._before
-        return before is not None and all(self._taken() > before for _ in range(2))
+        return before is not None and all(self._accepted() > before for _ in range(2))
 
-    def _taken(self) -> float:
+    def _accepted(self) -> float:
         """Successful requests: attempts minus failures."""
         samples = [
             sample

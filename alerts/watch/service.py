@@ -192,7 +192,7 @@ class Watch:
         while not self._stopping:
             self._wake.wait(self._pause())
             self._wake.clear()
-            self.canary.look()
+            self.canary.check()
             if not self._stopping and self._clock() >= self._next():
                 self._send()
             self._remember()

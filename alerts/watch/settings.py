@@ -21,9 +21,9 @@ class WatchSettings(LoginSettings):
     """How the delivery of notifications is checked."""
 
     host: str = Field(
-        "0.0.0.0",  # noqa: S104 - a container's address is not known in advance
+        "127.0.0.1",
         validation_alias="ALERTS_WATCH_HOST",
-        description="Address to listen on.",
+        description="Address to listen on; the image sets 0.0.0.0.",
     )
     port: int = Field(
         9810,

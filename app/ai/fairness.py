@@ -1,7 +1,7 @@
 """Keeps one customer from occupying all AI workers.
 
-Each customer may have AI_PER_OWNER jobs running at a time, over all workers. Another job of theirs waits in the database,
-not in a worker: the end of each job sends the next one, and housekeeping finds those left over.
+Each customer may have AI_PER_OWNER jobs running at the same time, across all workers. Another job of theirs waits in
+the database, not in a worker: the end of each job sends the next one, and housekeeping finds those left over.
 """
 
 import logging
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 Status = AIJob.Status
 
-# Hard time limit of a job's task, in seconds. A job started longer ago no longer runs.
+# Hard time limit of a job's task, in seconds. A job that started longer ago is no longer running.
 TIME_LIMIT = 150
 
 
@@ -29,7 +29,7 @@ def send(job: AIJob) -> bool:
 
 
 def send_later(job: AIJob, seconds: float) -> bool:
-    """Send a task for the next step of a job. To Celery it is a new task, with a new id."""
+    """Send a task for the next step of a job. To Celery it is a new task, with a new ID."""
     return enqueue(_task(job), str(job.pk), countdown=seconds, on_failure=partial(_unsend, job))
 
 

@@ -7,7 +7,7 @@ from django_prometheus.models import ExportModelOperationsMixin
 
 
 class AIJob(ExportModelOperationsMixin("ai_job"), models.Model):  # type: ignore[misc]
-    """One request to an AI provider. Its id is also the id of the Celery task that runs it."""
+    """One request to an AI provider. Its ID is also the ID of the Celery task that runs it."""
 
     class Kind(models.TextChoices):
         CAPTION = "caption"

@@ -9,7 +9,7 @@ from billing.synchronization import set_plan
 
 
 class _ReadOnly:
-    """Stripe has the truth: a change here would be undone by the next event."""
+    """Stripe is the source of truth: a change here would be undone by the next event."""
 
     def has_add_permission(self, *_: Any) -> bool:
         return False
@@ -30,7 +30,7 @@ class SubscriptionInline(_ReadOnly, admin.TabularInline):
 
 @admin.register(Account)
 class AccountAdmin(admin.ModelAdmin):
-    """Staff can only give the plan pro for nothing."""
+    """Staff can only give the plan pro for free."""
 
     list_display = ("user", "customer_id", "complimentary", "synced_at")
     list_filter = ("complimentary",)

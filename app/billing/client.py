@@ -42,7 +42,7 @@ class SubscriptionState:
         """From a subscription of the API.
 
         Raises:
-            RefusedError: the answer is not a subscription.
+            RefusedError: the response is not a subscription.
         """
         try:
             return cls._read(answer)
@@ -76,13 +76,13 @@ def moment(seconds: Any) -> datetime:
 
 
 def reference(value: Any) -> str:
-    """The id of an object that is given as its id, as the object itself, or not at all."""
+    """The ID of an object that is given as its ID, as the object itself, or not at all."""
     found = value.get("id") if isinstance(value, Mapping) else value
     return found if isinstance(found, str) else ""
 
 
 def create_customer(*, email: str, user: str, key: str) -> str:
-    """Create a customer and return its id. The same key never creates a second one."""
+    """Create a customer and return its ID. The same key never creates a second one."""
     with _measured("create_customer") as api:
         made = api.v1.customers.create(
             # For people who look at Stripe's dashboard. Nothing here ever reads it.
@@ -102,7 +102,7 @@ def is_deleted(customer: str) -> bool:
 
 
 def create_checkout(*, customer: str, price: str, success: str, cancelled: str, key: str) -> tuple[str, str]:
-    """Create a page on which the customer subscribes. Returns its id and URL."""
+    """Create a page on which the customer subscribes. Returns its ID and URL."""
     with _measured("create_checkout") as api:
         made = api.v1.checkout.sessions.create(
             {

@@ -1,4 +1,4 @@
-"""Stripe events: stored by id, handled once. See `synchronization` for why their order does not matter."""
+"""Stripe events: stored by ID, handled once. See `synchronization` for why their order does not matter."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping

@@ -55,7 +55,7 @@ class Subscription(models.Model):
 
 
 class Event(models.Model):
-    """A Stripe event, stored by its id and handled once. Its content is not stored: it is only a hint."""
+    """A Stripe event, stored by its ID and handled once. Its content is not stored: it is only a hint."""
 
     class Status(models.TextChoices):
         PENDING = "pending"

@@ -7,7 +7,7 @@ only causes a new reading of all subscriptions of its customer. The newest readi
 
 Another task that stored a reading in between has changed the revision. Then this reading may be older, and is made again.
 So a stored reading always began after the one that it replaces was stored, and the last one began after the last event.
-The events that were pending before the question are included in the answer, and are handled by the same transaction.
+The events that were pending before the question are included in the response, and are handled by the same transaction.
 """
 
 import logging

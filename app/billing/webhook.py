@@ -1,6 +1,6 @@
 """The endpoint that Stripe sends events to. Anyone can call it, so nothing is believed before the signature is checked.
 
-An answer of 2xx means that the event is stored. Anything else makes Stripe send it again, for up to three days.
+A 2xx response means that the event is stored. Anything else makes Stripe send it again, for up to three days.
 Contract: docs.stripe.com/webhooks and docs.stripe.com/webhooks/signature (2026-10).
 """
 

@@ -38,6 +38,15 @@ def configure_logging(**_: Any) -> None:
     logging.config.dictConfig(settings.LOGGING)
 
 
+@signals.setup_logging.connect
+def await_database(**_: Any) -> None:
+    """Beat reads its schedule when it starts, and ends if the database refuses. This signal is the last one before."""
+    if _is_celery_program() and "beat" in sys.argv:
+        from config import startup
+
+        startup.await_database()
+
+
 @signals.worker_init.connect
 def serve_worker_metrics(**_: Any) -> None:
     from config.worker_metrics import serve

@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 T = TypeVar("T", int, float)
 
 SHORTEST_KEY = 32
-LEAST_VARIETY = 5
+MIN_VARIETY = 5
 TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off", ""}
 RATE = re.compile(r"^\d+/(s|sec|second|m|min|minute|h|hour|d|day)$")
@@ -69,7 +69,7 @@ def keys(name: str) -> list[str]:
     """Keys for encryption, separated by commas. No error shows them."""
     found = names(name)
     for key in found:
-        if len(key) < SHORTEST_KEY or len(set(key)) < LEAST_VARIETY:
+        if len(key) < SHORTEST_KEY or len(set(key)) < MIN_VARIETY:
             raise ConfigError(
                 f"{name} contains a key that is too weak (needs {SHORTEST_KEY} characters, not all the same)",
                 "python -c 'import secrets; print(secrets.token_urlsafe(50))' prints a new key",
@@ -78,7 +78,7 @@ def keys(name: str) -> list[str]:
 
 
 def prefixed(name: str, *prefixes: str) -> str:
-    """A key that its issuer marks by how it begins, or nothing. No error shows it."""
+    """A key with one of its issuer's prefixes, or nothing. No error shows it."""
     value = text(name)
     if value:
         _require_prefix(name, value, prefixes)

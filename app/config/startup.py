@@ -1,9 +1,17 @@
-"""Configuration mistakes are reported to the person who starts the process."""
+"""Before a process starts: configuration mistakes are reported, and a database that is still starting is awaited."""
 
+import logging
 import sys
+import time
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db import OperationalError, connection
+
+log = logging.getLogger(__name__)
+
+# For a restart of the database, or of the network of a new pod.
+DATABASE_SECONDS = 60.0
 
 
 def require_settings() -> None:
@@ -14,3 +22,17 @@ def require_settings() -> None:
         text = str(error)
         print(text if text.startswith("Error:") else f"Error: {text}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def await_database(seconds: float = DATABASE_SECONDS, pause: float = 1.0) -> None:
+    """Wait until the database accepts a connection. After this time, the caller finds out itself."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            connection.ensure_connection()
+        except OperationalError as error:
+            log.warning("waiting for the database", extra={"reason": type(error.__cause__ or error).__name__})
+            time.sleep(pause)
+        else:
+            connection.close()
+            return

@@ -10,7 +10,7 @@ ONE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 @dataclass(frozen=True)
 class Range:
-    """The first and the last byte of an answer, and whether it is less than the whole file."""
+    """The first and the last byte of a response, and whether it is less than the whole file."""
 
     first: int
     last: int
@@ -20,7 +20,7 @@ class Range:
 def parse(header: str, size: int) -> Range | None:
     """The wanted bytes of a file. None if the header asks only for bytes beyond its end.
 
-    Anything but a single range of bytes is ignored, as the RFC allows: the answer is then the whole file.
+    Anything but a single range of bytes is ignored, as the RFC allows: the response is then the whole file.
     """
     match = ONE.fullmatch(header.strip())
     if match is None or not any(match.groups()):

@@ -72,7 +72,7 @@ def save_video(owner: User, pk: uuid.UUID, chunks: Iterable[bytes]) -> Asset:
 
 
 def uploaded(owner: User, pk: uuid.UUID) -> bytes | None:
-    """What an earlier attempt with this id uploaded, if anything.
+    """What an earlier attempt with this ID uploaded, if anything.
 
     Raises:
         StoreError: the store failed.

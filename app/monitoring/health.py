@@ -1,4 +1,4 @@
-"""Checks whether this instance can serve requests. The reasons in the answer contain nothing confidential."""
+"""Checks whether this instance can serve requests. The reasons in the response contain nothing confidential."""
 
 import logging
 import os

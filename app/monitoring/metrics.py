@@ -36,7 +36,7 @@ QUOTA_REFUSALS = Counter(
 )
 MEDIA_BYTES = Counter("posthub_media_stored_bytes_total", "Bytes written to the media store", ("kind",))
 VIDEO_SECONDS = Counter(
-    "posthub_ai_video_seconds_total", "Seconds of video that providers have accepted to make", ("provider",)
+    "posthub_ai_video_seconds_total", "Seconds of video that providers have agreed to make", ("provider",)
 )
 POST_OUTCOMES = Counter(
     "posthub_publish_attempts_total",

@@ -33,7 +33,7 @@ class ProbeHostMiddleware:
 
 
 class RequestLogMiddleware:
-    """Gives each request an id for its log lines and tasks, and logs each request except probes."""
+    """Gives each request an ID for its log lines and tasks, and logs each request except probes."""
 
     def __init__(self, get_response: Next) -> None:
         self._next = get_response

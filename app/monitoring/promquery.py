@@ -8,7 +8,7 @@ TIMEOUT = 3.0
 
 
 class NoAnswerError(Exception):
-    """Prometheus does not answer, or the answer is invalid."""
+    """Prometheus does not answer, or its response is invalid."""
 
 
 def by_label(url: str, expression: str, label: str) -> dict[str, float]:

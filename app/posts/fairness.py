@@ -1,6 +1,6 @@
-"""Keeps one customer from occupying all workers: a limit per owner, and a circuit breaker per host.
+"""Keeps one customer, or one host, from occupying all workers: a limit per owner, and circuit breakers.
 
-Each customer may have PUBLISH_PER_OWNER posts in publication at a time, over all workers. Another post of theirs waits
+At most PUBLISH_PER_OWNER posts of a customer are published at the same time, across all workers. Another post waits
 in the database, not in a worker: the end of each publication sends the next one, and beat finds those left over.
 """
 
@@ -26,8 +26,10 @@ Status = Post.Status
 # Hard time limit of a publishing task, in seconds. A post claimed longer ago is no longer in publication.
 TIME_LIMIT = 75
 
-# After this number of consecutive calls without an answer, a host is not called for a while; durations in seconds.
+# After this number of consecutive calls without a response, a host is not called for a while; durations in seconds.
 FAILURES = 5
+# After this number of owners whom it did not answer so, nobody calls it for a while.
+OWNERS = 3
 OPEN_SECONDS = 30
 COUNT_SECONDS = 600
 
@@ -86,15 +88,17 @@ def _take_next(owner_id: int) -> Post | None:
 class CircuitBreaker:
     """A publisher that stops calling a host which does not answer, and tries it again after OPEN_SECONDS.
 
-    Each owner has their own circuit for a host: no one can block a host that others use as well. An answer of any kind
-    closes the circuit. The state is in the cache; without Redis, every host is called.
+    Each owner has their own circuit for a host. Those of OWNERS owners together open the circuit of the host, so that the
+    posts of many customers do not wait for it one after the other. A response of any kind closes both. So owners whose
+    addresses do not answer can hold up those whom the same host answers once, for OPEN_SECONDS.
+    The state is in the cache; without Redis, every host is called.
     """
 
     def __init__(self, publisher: Publisher, owner_id: int, url: str) -> None:
         self._publisher = publisher
         host = urlsplit(url).netloc.rpartition("@")[2].casefold()
-        digest = hashlib.sha256(f"{owner_id} {host}".encode()).hexdigest()
-        self._open, self._count = f"circuit:{digest}:open", f"circuit:{digest}:failures"
+        self._open, self._count = _keys(f"{owner_id} {host}")
+        self._host_open, self._owners = _keys(host)
 
     def publish(self, post: Post) -> str:
         """Publish the post.
@@ -102,7 +106,7 @@ class CircuitBreaker:
         Raises:
             UnreachableError: the circuit is open, or as the publisher does.
         """
-        if cache.get(self._open):
+        if cache.get(self._open) or cache.get(self._host_open):
             POSTPONED.labels("circuit_open").inc()
             raise UnreachableError(
                 "the webhook's host did not answer several times; it is called again later"
@@ -119,13 +123,28 @@ class CircuitBreaker:
         return result
 
     def _failed(self) -> None:
-        cache.add(self._count, 0, timeout=COUNT_SECONDS)
-        try:
-            failures = cache.incr(self._count)
-        except ValueError:  # it expired in between
+        failures = _increment(self._count)
+        if failures < FAILURES:
             return
-        if (failures or 0) >= FAILURES:
-            cache.set(self._open, True, timeout=OPEN_SECONDS)
+        cache.set(self._open, True, timeout=OPEN_SECONDS)
+        # Each owner counts once, however long the host does not answer.
+        owners = _increment(self._owners) if failures == FAILURES else cache.get(self._owners) or 0
+        if owners >= OWNERS:
+            cache.set(self._host_open, True, timeout=OPEN_SECONDS)
 
     def _answered(self) -> None:
-        cache.delete(self._count)
+        cache.delete_many([self._count, self._owners, self._host_open])
+
+
+def _keys(subject: str) -> tuple[str, str]:
+    """The names of the mark that a circuit is open, and of its counter."""
+    digest = hashlib.sha256(subject.encode()).hexdigest()
+    return f"circuit:{digest}:open", f"circuit:{digest}:failures"
+
+
+def _increment(key: str) -> int:
+    cache.add(key, 0, timeout=COUNT_SECONDS)
+    try:
+        return cache.incr(key) or 0
+    except ValueError:  # it expired in between
+        return 0

@@ -1,4 +1,4 @@
-"""The ID of a backup: its start time in UTC and six random hexadecimal digits. IDs sort by time."""
+"""The ID of a backup: its start time in UTC and six random hexadecimal digits. IDs sort by time, to the second."""
 
 import re
 import secrets

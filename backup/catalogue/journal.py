@@ -144,7 +144,7 @@ class Journal:
             for attempt in continued(known.attempts, waiting):
                 record(self._store, attempt, self._keys)
         except OpsError as error:
-            log.warning("attempts still wait for the store: %s", error.message)
+            log.warning("attempts are still waiting for the store: %s", error.message)
             for attempt in waiting:
                 self._keep(attempt)
 

@@ -126,7 +126,7 @@ class Expression(Part):
 class Server(Part):
     """The server that the data came from."""
 
-    product: str = Field(default="", description="of a Redis backup: redis or valkey")
+    product: str = Field(default="", description="for a Redis backup: redis or valkey")
     version: str
     version_number: Count
     encoding: str = "UTF8"
@@ -137,6 +137,12 @@ class Server(Part):
     ctype: str = "C"
     locale_provider: str = "c"
     locale: str | None = None
+    collation_version: str = Field(
+        default="", description="of the library that sorts the database's texts; empty: it has none"
+    )
+    collation_rules: str | None = Field(
+        default=None, description="of ICU, in addition to those of its locale"
+    )
     system_identifier: str = Field(
         default="",
         description="of the PostgreSQL cluster, in decimal digits; for Redis the replication ID, as a note",
@@ -149,10 +155,10 @@ class Server(Part):
 
 
 class Place(Part):
-    """The position of a dump's snapshot in the log of its server."""
+    """The position of a dump's snapshot in the WAL of its server."""
 
     snapshot: str = Field(description="as pg_current_snapshot() prints it")
-    position: Count = Field(description="a position of the log that was read after the snapshot was taken")
+    position: Count = Field(description="a position of the WAL that was read after the snapshot was taken")
 
 
 class Tablespace(Part):
@@ -173,11 +179,11 @@ class ServerDatabase(Part):
 
 
 class Physical(Part):
-    """What the recovery of a base backup needs to know. Positions are in bytes of the log."""
+    """What the recovery of a base backup needs to know. Positions are in bytes of the WAL."""
 
     timeline: Timeline
-    start: Count = Field(description="the position from which its recovery reads the log")
-    end: Count = Field(description="the position from which on it is consistent: the earliest target")
+    start: Count = Field(description="the position from which its recovery reads the WAL")
+    end: Count = Field(description="the position at which it becomes consistent: the earliest target")
     segment_size: SegmentSize
     tablespaces: tuple[Tablespace, ...] = ()
     settings: dict[str, str] = Field(
@@ -222,9 +228,12 @@ class Manifest(Document):
     expressions: tuple[Expression, ...] = ()
     roles: tuple[str, ...] = ()
     keyspaces: tuple[Keyspace, ...] = ()
-    physical: Physical | None = Field(default=None, description="of a base backup")
+    keys_changed: Count = Field(
+        default=0, description="of Redis: at most this number of changes to keys happened during the transfer"
+    )
+    physical: Physical | None = Field(default=None, description="for a base backup")
     place: Place | None = Field(
-        default=None, description="of a dump: where its snapshot is in the server's log"
+        default=None, description="for a dump: where its snapshot is in the server's WAL"
     )
     stages: dict[str, Seconds] = Field(default_factory=dict, description="seconds by stage")
     anomalies: tuple[str, ...] = ()

@@ -60,6 +60,11 @@ class Entry:
         return self.manifest.id
 
     @property
+    def order(self) -> tuple[datetime, str]:
+        """The key that sorts backups by their start; IDs alone sort those of one second at random."""
+        return self.manifest.started, self.id
+
+    @property
     def trusted(self) -> bool:
         """Whether it is ours. Any other is ignored: in retention, as a proof, and as the latest backup."""
         return self.trust in ("unchecked", "signed") and not self.deleted_before
@@ -300,6 +305,8 @@ class Reader:
             else:
                 back = bool(self._keys) and backup_id in deleted.get(database, ())
                 entries[database].append(replace(entry, deleted_before=back))
+        for found in entries.values():
+            found.sort(key=lambda entry: entry.order)
         return {
             name: History(
                 name,

@@ -15,7 +15,7 @@ Outcome = Literal["running", "success", "failure", "skipped"]
 class Difference(Part):
     """One difference that a verification found."""
 
-    kind: str = Field(description="the kind of thing: object, rows, data, schema, restore, …")
+    kind: str = Field(description="what differs: object, rows, data, schema, restore, …")
     object: str = Field(description="its name")
     expected: str
     found: str
@@ -46,7 +46,7 @@ class Report(Document):
     stages: dict[str, Seconds] = Field(default_factory=dict, description="seconds by stage")
     measures: dict[str, float] = Field(
         default_factory=dict,
-        description="of a base backup: `rpo` and `rto` in seconds, `replay` in bytes a second, `reached` as a Unix time",
+        description="for a base backup: `rpo` and `rto` in seconds, `replay` in bytes a second, `reached` as a Unix time",
     )
     server: str = Field(default="", description="version of the server that it was restored into")
     tool: str = ""
@@ -72,7 +72,7 @@ class Attempt(Document):
     backup: str | None = None
     continues: str = Field(
         default="",
-        description="of an end whose beginning the store does not allow to be replaced: the ID of the beginning",
+        description="ID of the record of the start, if the store does not allow replacing that record",
     )
     outcome: Outcome
     started: Moment
@@ -88,16 +88,16 @@ class Attempt(Document):
         default_factory=dict, description="number of failed store operations so far"
     )
     new_errors: dict[str, Count] = Field(default_factory=dict, description="number of them in this attempt")
-    problems: tuple[str, ...] = Field(default=(), description="problems that did not end the attempt")
+    problems: tuple[str, ...] = Field(default=(), description="problems that did not make the attempt fail")
     decisions: dict[str, Count] = Field(
-        default_factory=dict, description="of a prune: number of backups by decision"
+        default_factory=dict, description="for a prune: number of backups by decision"
     )
     blocked: tuple[str, ...] = Field(default=(), description="why a prune deleted nothing")
     deleted: tuple[str, ...] = Field(
         default=(), description="IDs that prunes have deleted so far, newest last"
     )
     measures: dict[str, Seconds] = Field(
-        default_factory=dict, description="of a restore or drill: seconds by stage"
+        default_factory=dict, description="for a restore or drill: seconds by stage"
     )
 
 

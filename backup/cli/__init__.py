@@ -15,10 +15,7 @@ COMMANDS = {
     "diff": ("backup.cli.diff:diff", "Compare two backups by their manifests."),
     "download": ("backup.cli.download:download", "Write a backup as plain files for pg_restore or Redis."),
     "hold": ("backup.cli.hold:hold", "Keep a backup until it is released."),
-    "release": (
-        "backup.cli.hold:release",
-        "End the hold on a backup, so that the retention rules apply again.",
-    ),
+    "release": ("backup.cli.hold:release", "End the hold on a backup; the retention rules apply again."),
     "verify": ("backup.cli.verify:verify", "Restore a backup into a throwaway server and compare it."),
     "restore": ("backup.cli.restore:restore", "Restore a backup into a new database and verify it."),
     "import": ("backup.cli.take_in:take_in", "Store a dump that was made elsewhere as a backup."),
@@ -39,7 +36,7 @@ COMMANDS = {
     "prune": ("backup.cli.prune:prune", "Delete backups that no retention rule keeps."),
     "doctor": ("backup.cli.doctor:doctor", "Check the whole setup end to end."),
     "keygen": ("backup.cli.keygen:keygen", "Create a key for the encryption of backups."),
-    "wal": ("backup.cli.wal:wal", "Stream the write-ahead log of servers, and show what can be recovered."),
+    "wal": ("backup.cli.wal:wal", "Stream the WAL of servers, and show what can be recovered."),
     "serve": ("backup.cli.serve:serve", "Run the schedules, the metrics and the status page."),
 }
 

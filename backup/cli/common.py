@@ -50,11 +50,11 @@ def as_moment(_: click.Context, __: click.Parameter, text: str | None) -> dateti
         raise click.BadParameter(f"{error}; use {SPANS}, or 2026-11-28T14:00 (in UTC)") from None
 
 
-def load(*, only_looks: bool = False, discover: bool = True, service: bool = False) -> Wiring:
+def load(*, store_only: bool = False, discover: bool = True, service: bool = False) -> Wiring:
     """Read the settings, set up logging and build everything. No server is contacted, except one whose databases have to be discovered.
 
     Args:
-        only_looks: a store is enough, so that a host without a database can inspect backups.
+        store_only: a store is enough, so that a host without a database can inspect backups.
         discover: look for databases now; otherwise the caller does.
         service: log in the format of the settings. Commands are for people: they log text.
 
@@ -64,7 +64,7 @@ def load(*, only_looks: bool = False, discover: bool = True, service: bool = Fal
     """
     settings = BackupSettings.load()
     wiring = wire(settings)
-    if not wiring.everything and wiring.discovery is None and not only_looks:
+    if not wiring.everything and wiring.discovery is None and not store_only:
         raise UsageError(
             "no database is configured",
             hint="set DATABASE_URL, BACKUP_DATABASE_URLS, BACKUP_DISCOVER_URL or BACKUP_REDIS_URLS",
@@ -82,7 +82,7 @@ def load(*, only_looks: bool = False, discover: bool = True, service: bool = Fal
         "apscheduler": "ERROR",
     }.items():
         logging.getLogger(name).setLevel(level)
-    if discover and not only_looks:
+    if discover and not store_only:
         wiring.discover()
     return wiring
 
@@ -130,7 +130,7 @@ def _latest(wiring: Wiring, database: str, *, verified: bool, before: datetime |
         history = _until(wiring, database, before)
         found = (history.last_verified if verified else None) or history.latest
     if found is not None:
-        _tell_of_later(history, found)
+        _mention_later(history, found)
         return found
     if before is not None:
         raise UsageError(
@@ -197,7 +197,7 @@ _WHY = {
 }
 
 
-def _tell_of_later(history: History, found: Entry) -> None:
+def _mention_later(history: History, found: Entry) -> None:
     """Report the backups that are newer than the chosen one, and why they were not chosen."""
     newer = [(each.id, f"cannot be read: {each.error.message}") for each in history.broken]
     newer += [(each.id, f"is {each.state}") for each in history.others]
@@ -257,7 +257,7 @@ def confirm(question: str, name: str, given: str | None, otherwise: str = "nothi
     raise UsageError(f"{typed!r} is not {name}; {otherwise}", hint=hint)
 
 
-def see_whose(wiring: Wiring, entry: Entry, production: Address, given: str | None, *also: str) -> None:
+def check_origin(wiring: Wiring, entry: Entry, production: Address, given: str | None, *also: str) -> None:
     """Warn if the data is from another server, and ask if this server also has backups that it could be confused with.
 
     Args:
@@ -276,7 +276,9 @@ def see_whose(wiring: Wiring, entry: Entry, production: Address, given: str | No
     known = frozenset[str]().union(*(clusters(history, identifier) for history in histories))
     if not is_foreign(entry, known):
         return
-    whose = f"{entry.id} is data of another server (cluster {entry.manifest.server.system_identifier})"
+    whose = (
+        f"{entry.id} contains data from another server (cluster {entry.manifest.server.system_identifier})"
+    )
     cli.echo(f"note: {whose}", err=True)
     if any(not is_foreign(each, known) for history in histories for each in history.backups):
         confirm("This server also has backups.", production.database, given)
@@ -293,6 +295,6 @@ def agreed(question: str) -> bool:
     return sys.stdin.isatty() and click.confirm(question, err=True, default=False)
 
 
-def tell_step(text: str) -> None:
+def print_step(text: str) -> None:
     """Print a line of the timeline, for a post-mortem."""
     cli.echo(f"{datetime.now(UTC):%H:%M:%S}  {text}", err=True)

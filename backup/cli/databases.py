@@ -34,7 +34,7 @@ def list_databases(
     with databases(production) as server:
         chosen = kept.choose(server, name) if name else None
         way_back = bool(name) and kept.is_way_back(server, name or "")
-        found = kept.look(server)
+        found = kept.read(server)
     if chosen is not None:
         _say(chosen, way_back=way_back)
         if dry_run:
@@ -45,7 +45,7 @@ def list_databases(
     if as_json:
         cli.print_json([_facts(each) for each in found])
     elif chosen is not None:
-        cli.echo(f"{chosen.name} was dropped; {size(chosen.size)} are free again")
+        cli.echo(f"{chosen.name} was dropped; this freed {size(chosen.size)}")
     else:
         _show(found)
 

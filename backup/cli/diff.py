@@ -28,7 +28,7 @@ def diff(before: str, after: str, database: str | None, as_json: bool) -> None:
       python -m backup diff ab12cd
       python -m backup diff ab12cd ef34ab --json
     """
-    wiring = load(only_looks=True)
+    wiring = load(store_only=True)
     old = find(wiring, database, before)
     # "latest" also refers to the database of the first one.
     new = find(wiring, old.manifest.database if after == "latest" else database, after)

@@ -8,7 +8,7 @@ import click
 
 from backup.catalogue.reader import Entry
 from backup.cli import bars
-from backup.cli.common import database_option, find, json_option, load, tell_step
+from backup.cli.common import database_option, find, json_option, load, print_step
 from backup.load.plain import write_plain
 from backup.progress import Reporter
 from sidecar import cli
@@ -36,7 +36,7 @@ def download(backup_id: str, folder: Path, database: str | None, as_json: bool) 
     Example:
       python -m backup download ab12cd --to /mnt/rescue
     """
-    wiring = load(only_looks=True)
+    wiring = load(store_only=True)
     entry = find(wiring, database, backup_id, verified=True)
     with _display(entry) as reporter:
         files = write_plain(wiring, entry, folder, reporter)
@@ -53,4 +53,4 @@ def download(backup_id: str, folder: Path, database: str | None, as_json: bool) 
 def _display(entry: Entry) -> Iterator[Reporter]:
     with cli.progress(*bars.transfer()) as display:
         task = display.add_task("download", total=entry.manifest.stored_bytes)
-        yield Reporter(tell_step, lambda count: display.advance(task, count))
+        yield Reporter(print_step, lambda count: display.advance(task, count))

@@ -2,7 +2,7 @@
 
 import click
 
-from backup.cli.common import database_option, find, json_option, load, postgres_target, tell_step
+from backup.cli.common import database_option, find, json_option, load, postgres_target, print_step
 from backup.progress import Reporter
 from backup.restore import drill as drilling
 from backup.restore.drill import DrillResult
@@ -32,7 +32,7 @@ def drill(ctx: click.Context, backup_id: str, dry_run: bool, database: str | Non
         for number, step in enumerate(drilling.STEPS, 1):
             cli.echo(f"  {number}. {step}")
         return
-    result = drilling.drill(wiring, entry, Reporter(tell_step))
+    result = drilling.drill(wiring, entry, Reporter(print_step))
     if as_json:
         cli.print_json(_facts(result))
     else:

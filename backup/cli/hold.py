@@ -46,7 +46,7 @@ def release(backup_id: str, database: str | None, as_json: bool) -> None:
 
 
 def _write(backup_id: str, database: str | None, *, held: bool, reason: str, as_json: bool) -> None:
-    wiring = load(only_looks=True)
+    wiring = load(store_only=True)
     entry = find(wiring, database, backup_id)
     if not held and not entry.on_hold:
         raise UsageError(

@@ -62,14 +62,16 @@ def list_backups(
       python -m backup list -n 10
       python -m backup list --since 7d --state FAILED --state unlike
     """
-    wiring = load(only_looks=True)
+    wiring = load(store_only=True)
     catalogue = read(wiring, [database] if database else None)
     if database and database not in catalogue.databases:
         raise _unknown(wiring, database)
     shown = {name: _chosen(history, since, states)[:limit] for name, history in catalogue.databases.items()}
     if as_json:
         entries = [entry for chosen in shown.values() for entry in chosen]
-        cli.print_json([_facts(entry) for entry in sorted(entries, key=lambda entry: entry.id, reverse=True)])
+        cli.print_json(
+            [_facts(entry) for entry in sorted(entries, key=lambda entry: entry.order, reverse=True)]
+        )
     else:
         _show(wiring, catalogue, shown)
 
@@ -83,7 +85,7 @@ def _unknown(wiring: Wiring, database: str) -> UsageError:
 
 def _chosen(history: History, since: datetime | None, states: tuple[str, ...]) -> list[Entry]:
     """The backups of a database that match the options, newest first."""
-    found = sorted((*history.backups, *history.others), key=lambda entry: entry.id, reverse=True)
+    found = sorted((*history.backups, *history.others), key=lambda entry: entry.order, reverse=True)
     return [
         entry
         for entry in found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backup.cli import bars
-from backup.cli.common import postgres_target, see_whose, tell_step
+from backup.cli.common import check_origin, postgres_target, print_step
 from backup.physical import lsn, marks, targets
 from backup.physical.coverage import Candidate, Coverage, coverage_of, expected_seconds
 from backup.physical.replica import SPACE_EXTRA, SPACE_FACTOR
@@ -93,7 +93,7 @@ def restore_at(
         )
     candidate = coverage.choose(goal, known.position if known else None)
     if dry_run and (when.to_folder is not None or not as_json):
-        _tell_plan(coverage, candidate, goal, when.to_folder)
+        _show_plan(coverage, candidate, goal, when.to_folder)
         return 0
     if when.to_folder is not None:
         return _whole(wiring, coverage, candidate, goal, when.to_folder, as_json=as_json)
@@ -102,11 +102,11 @@ def restore_at(
     if dry_run:
         _print_plan(wiring.production(target), candidate, point)
         return 0
-    see_whose(wiring, candidate.entry, wiring.production(target), yes_i_mean, target.name)
+    check_origin(wiring, candidate.entry, wiring.production(target), yes_i_mean, target.name)
     return _one(wiring, coverage, candidate, point, again=again, as_json=as_json)
 
 
-def _tell_plan(coverage: Coverage, candidate: Candidate, goal: Goal, to_folder: Path | None) -> None:
+def _show_plan(coverage: Coverage, candidate: Candidate, goal: Goal, to_folder: Path | None) -> None:
     manifest, window = candidate.entry.manifest, candidate.window
     needed = sum(
         each.stored.size
@@ -243,5 +243,5 @@ def _display(candidate: Candidate) -> Iterator[Reporter]:
             work="restore",
             expected=manifest.stored_bytes,
         )
-        with meter.telling():
-            yield Reporter(tell_step, meter.add)
+        with meter.reporting():
+            yield Reporter(print_step, meter.add)

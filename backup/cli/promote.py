@@ -12,7 +12,7 @@ from backup.cli.common import (
     json_option,
     load,
     postgres_target,
-    tell_step,
+    print_step,
 )
 from backup.postgres.databases import databases
 from backup.postgres.dsn import Address
@@ -58,14 +58,14 @@ def promote(
             return
         kept = f"nothing was changed; {swap.incoming} is kept: python -m backup promote {swap.incoming}"
         confirm(f"{swap.production} will be replaced.", swap.production, yes_i_mean, kept)
-        swap = promote_database(production, target.name, swap.incoming, wiring.clock(), Reporter(tell_step))
+        swap = promote_database(production, target.name, swap.incoming, wiring.clock(), Reporter(print_step))
     _show(swap, as_json=as_json)
 
 
 def _intention(swap: Swap, there: list[str], now: datetime) -> str:
     taken = swap.mark.taken
     holds = (
-        f"data of {moment(taken)} (backup {swap.mark.backup})"
+        f"with the data of {moment(taken)} (backup {swap.mark.backup})"
         if taken
         else f"as it was at {moment(swap.mark.moment)}"
     )

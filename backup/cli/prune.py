@@ -17,15 +17,16 @@ from sidecar import UsageError, cli
 @click.option(
     "--yes-i-mean",
     metavar="NAME",
-    help="The database's name: delete even an unusually large number at once.",
+    help="Delete even an unusually large number at once; NAME is the database's.",
 )
 @database_option
 @json_option
 def prune(dry_run: bool, yes_i_mean: str | None, database: str | None, as_json: bool) -> None:
     """Delete backups that no retention rule keeps.
 
-    Nothing is deleted while the newest backup is overdue, failed, anomalous, or unverified for too long, while unusually
-    many backups have appeared, or if half of the older ones or more would be deleted at once.
+    Nothing is deleted while the newest backup is overdue, failed, anomalous,
+    or unverified for too long, if unusually many backups have appeared, or if
+    half or more of the older ones would be deleted at once.
 
     \b
     Examples:

@@ -15,13 +15,13 @@ from backup.cli import bars
 from backup.cli.common import (
     agreed,
     as_moment,
+    check_origin,
     database_option,
     find,
     json_option,
     load,
     postgres_target,
-    see_whose,
-    tell_step,
+    print_step,
 )
 from backup.cli.point import When, restore_at
 from backup.errors import PromotedError
@@ -97,7 +97,7 @@ from sidecar.humanize import counted, duration, moment, size
 @click.option(
     "--yes-i-mean",
     metavar="NAME",
-    help="The live database's name: restore data of another server without asking.",
+    help="The live database's name: restore data from another server without asking.",
 )
 @click.option("--dry-run", is_flag=True, help="Show every step without doing it.")
 @database_option
@@ -203,7 +203,7 @@ class Asked:
 
 
 def _expect_usual(wiring: Wiring, entry: Entry, before: datetime | None) -> None:
-    """Ask before taking an unlike backup: the newest one may be the one that lacks the lost data."""
+    """Ask before restoring an anomalous backup: the newest one may already lack the lost data."""
     if not entry.unlike:
         return
     for anomaly in entry.manifest.anomalies:
@@ -213,7 +213,7 @@ def _expect_usual(wiring: Wiring, entry: Entry, before: datetime | None) -> None
     history = read(wiring, [entry.manifest.database]).history(entry.manifest.database)
     history = history.until(before) if before else history
     usual = [each.id for each in reversed(history.backups) if each.verified and not each.unlike]
-    other = f"; the newest verified one that is like those before: {usual[0]}" if usual else ""
+    other = f"; the newest verified one without this warning: {usual[0]}" if usual else ""
     raise UsageError(
         f"the newest backup {entry.id} is unlike the backups before it; nothing was restored",
         hint=f"say which one you mean: {entry.id}{other}",
@@ -225,7 +225,7 @@ def _database(
 ) -> int:
     production = wiring.production(postgres_target(wiring, entry.manifest.database))
     name = into or names.restored(production.database, entry.id)
-    see_whose(wiring, entry, production, asked.yes_i_mean)
+    check_origin(wiring, entry, production, asked.yes_i_mean)
     expected = _expected(wiring, entry)
     if dry_run:
         _plan(entry, production, name, asked, expected, as_json=as_json)
@@ -273,7 +273,7 @@ def _plan(
             }
         )
         return
-    there = "it is in production" if found and found.promoted else "it is there"
+    there = "it is in production" if found and found.promoted else "it already exists"
     _say(
         f"{_intended(entry, name, expected)}; about {size(needed)} on the server's disk",
         new_database.STEPS if found is None else (f"nothing: {there}",),
@@ -301,7 +301,7 @@ def _tables(
         tables.check(side)
         _say(f"{labels} of {entry.id} into schema {side.schema} of {side.database.database}", tables.STEPS)
         return 0
-    see_whose(wiring, entry, live, yes_i_mean)
+    check_origin(wiring, entry, live, yes_i_mean)
     with _display(entry, entry.manifest.stored_bytes) as reporter:
         restored = tables.restore_tables(wiring, entry, wanted, side, reporter)
     if as_json:
@@ -356,7 +356,9 @@ def _expected(wiring: Wiring, entry: Entry) -> float:
 
 def _intended(entry: Entry, name: str, expected: float) -> str:
     manifest = entry.manifest
-    time = f"about {duration(expected)} as last measured" if expected else "its duration was never measured"
+    time = (
+        f"about {duration(expected)} as last measured" if expected else "its duration has never been measured"
+    )
     return (
         f"{entry.id} ({entry.label}, data of {moment(manifest.taken)}, {size(manifest.raw_bytes)}) into the new"
         f" database {name}; {time}, and its proof takes as long again"
@@ -427,21 +429,21 @@ def _display(entry: Entry, total: int, expected: float = 0.0) -> Iterator[Report
     """
     with cli.progress(*bars.transfer()) as display:
         task = display.add_task("download", total=total)
-        begun: list[str] = []
+        started: list[str] = []
 
         def table(name: str) -> None:
-            begun.append(name)
+            started.append(name)
             display.update(
-                task, description=cli.plain(f"table {len(begun)} of {len(entry.manifest.tables)}: {name}")
+                task, description=cli.plain(f"table {len(started)} of {len(entry.manifest.tables)}: {name}")
             )
 
         if expected:
-            tell_step(f"about {duration(expected)} to a restored database, as last measured")
+            print_step(f"about {duration(expected)} to a restored database, as last measured")
         meter = Meter(
             entry.manifest.database,
             lambda count: display.advance(task, count),
             work="restore",
             expected=total,
         )
-        with meter.telling():
-            yield Reporter(tell_step, meter.add, table)
+        with meter.reporting():
+            yield Reporter(print_step, meter.add, table)

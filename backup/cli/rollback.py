@@ -9,7 +9,7 @@ from backup.cli.common import (
     json_option,
     load,
     postgres_target,
-    tell_step,
+    print_step,
 )
 from backup.postgres.databases import databases
 from backup.progress import Reporter
@@ -45,7 +45,7 @@ def rollback(yes_i_mean: str | None, dry_run: bool, database: str | None, as_jso
         if dry_run:
             return
         confirm(f"{swap.production} will be replaced.", swap.production, yes_i_mean)
-        swap = roll_back(production, wiring.clock(), Reporter(tell_step))
+        swap = roll_back(production, wiring.clock(), Reporter(print_step))
     _show(swap, as_json=as_json)
 
 

@@ -65,7 +65,7 @@ def run(and_verify: bool, adopt: bool, database: str | None, as_json: bool) -> N
         # If the store does not answer, the failure itself says so.
         catalogue = Catalogues(wiring).read([target.name for target in targets])
         for target in targets:
-            notifier.look(catalogue.history(target.name))
+            notifier.send_changes(catalogue.history(target.name))
     facts = [{**facts_of(manifest), "store": _place(wiring, manifest)} for manifest in made]
     if as_json and facts:
         cli.print_json(facts[0] if len(targets) == 1 else facts)
@@ -146,12 +146,14 @@ def _proof(wiring: Wiring, manifest: Manifest) -> Report:
     from backup.verify import verify  # not needed without a verification
 
     report = verify(wiring, find(wiring, manifest.database, manifest.id))
-    if not report.ok:
-        raise OpsError(
-            f"{manifest.id} failed its verification: {report.differences[0]}",
-            hint=f"python -m backup show {manifest.id}",
-        )
-    return report
+    if report.ok:
+        return report
+    problem = (
+        f"failed its verification: {report.differences[0]}"
+        if report.differences
+        else f"could not be verified here: {'; '.join(report.unprovable)}"
+    )
+    raise OpsError(f"{manifest.id} {problem}", hint=f"python -m backup show {manifest.id}")
 
 
 def _empty_spool(wiring: Wiring) -> None:

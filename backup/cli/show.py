@@ -20,7 +20,7 @@ def show(backup_id: str, database: str | None, as_json: bool) -> None:
     Example:
       python -m backup show latest
     """
-    entry = find(load(only_looks=True), database, backup_id)
+    entry = find(load(store_only=True), database, backup_id)
     if as_json:
         manifest = entry.manifest.model_dump(mode="json", by_alias=True)
         reports = [report.model_dump(mode="json") for report in entry.reports]

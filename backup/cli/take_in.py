@@ -28,7 +28,7 @@ def take_in(file: Path, name: str, as_json: bool) -> None:
       python -m backup verify latest -d old-shop
       python -m backup restore latest -d old-shop --into old_shop
     """
-    wiring = load(only_looks=True)
+    wiring = load(store_only=True)
     manifest = store_archive(wiring, folder_name(name, "--as"), file)
     if as_json:
         cli.print_json(facts_of(manifest))

@@ -67,7 +67,7 @@ def _unverified(wiring: Wiring, database: str | None) -> list[Entry]:
         for entry in history.backups
         if entry.report is None or entry.unprovable
     ]
-    return sorted(found, key=lambda entry: entry.id)
+    return sorted(found, key=lambda entry: entry.order)
 
 
 def _tried(wiring: Wiring, entry: Entry, *, quiet: bool) -> tuple[dict[str, Any], bool]:

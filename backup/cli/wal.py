@@ -40,7 +40,7 @@ def serve() -> None:
     Example:
       BACKUP_SERVERS=main=postgresql://posthub_wal@db:5432/postgres python -m backup wal serve
     """
-    run_service(load(only_looks=True, service=True))
+    run_service(load(store_only=True, service=True))
 
 
 def server_option(function: Any) -> Any:
@@ -62,7 +62,7 @@ def status(ctx: click.Context, server: str | None, as_json: bool) -> None:
     Example:
       python -m backup wal status --json
     """
-    wiring = load(only_looks=True)
+    wiring = load(store_only=True)
     found = [examine(wiring, target) for target in chosen(wiring, server)]
     if as_json:
         cli.print_json([each.facts() for each in found])
@@ -81,7 +81,7 @@ def release(server: str | None) -> None:
     Example:
       python -m backup wal release --server main
     """
-    target = load(only_looks=True).server(server)
+    target = load(store_only=True).server(server)
     with WalSender.connect(target.address) as sender:
         try:
             dropped = slot.release(sender)
@@ -159,7 +159,10 @@ class Examined:
         if not self.windows:
             cli.echo(f"nothing can be recovered; take a base backup: python -m backup run -d {self.server}")
         if self.strangers:
-            cli.echo(f"note: {self.strangers} objects are not ours and are ignored", err=True)
+            cli.echo(
+                f"note: {self.strangers} objects were not written by this deployment and are ignored",
+                err=True,
+            )
         if self.conflicts:
             cli.echo(
                 f"note: {self.conflicts} positions have two different contents: two servers wrote this timeline",

@@ -1,19 +1,22 @@
 """Creates the definitions of an archive in one transaction, on a server that nothing else uses.
 
-``pg_restore`` waits for an answer to each statement and commits each by itself, which takes longer than the statements
+``pg_restore`` waits for the response to each statement and commits each by itself, which takes longer than the statements
 when there are thousands of tables. One transaction holds a lock of each table until its end, so no other server gets it.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import psycopg
 
-from backup.cancellation import Check
+from backup.cancellation import Check, also, carry
 from backup.confinement import Confinement
 from backup.errors import DumpError
 from backup.load.execution import runner
-from backup.pipeline import ChildSource
+from backup.pipeline.child import run_child
 from backup.postgres.dsn import Address
 from backup.programs import Programs, clean_environment
 
@@ -32,19 +35,57 @@ def create_at_once(
         Whether it was created. If the server refuses a statement, nothing was: then ``pg_restore`` creates what can be
         created, and its errors count.
     """
-    command = [programs.path("pg_restore"), *chosen, "--no-tablespaces", "--file=-", str(archive)]
-    hint = "run: python -m backup doctor"
+    script = _script(programs, archive, chosen, check)
+    if script is None:
+        return False
     try:
-        with ChildSource(
-            command, env=clean_environment(), hint=hint, confinement=Confinement(archive.parent), check=check
-        ) as source:
-            script = b"".join(iter(source.read, b""))
         with runner(address, check) as running, running.connection.transaction():
             for text in messages(without_commands(script)):
                 running.wait(lambda text=text: running.connection.execute(text))  # type: ignore[misc]
     except (DumpError, psycopg.Error):
         return False
     return True
+
+
+def _script(programs: Programs, archive: Path, chosen: Sequence[str], check: Check) -> bytes | None:
+    """What some options of ``pg_restore`` choose, as text; None if it cannot be read.
+
+    It goes through a file: each piece of a pipe would wait for the interpreter, which the thread that reads the archive
+    at a low priority may be using.
+    """
+    with NamedTemporaryFile(dir=archive.parent, prefix="definitions-") as file:
+        command = [
+            programs.path("pg_restore"),
+            *chosen,
+            "--no-tablespaces",
+            f"--file={file.name}",
+            str(archive),
+        ]
+        confinement = Confinement(archive.parent)
+        ended = run_child(command, env=clean_environment(), confinement=confinement, check=check)
+        return file.read() if ended.status == 0 else None
+
+
+def create_lanes(
+    programs: Programs, address: Address, archive: Path, lanes: Sequence[Sequence[str]], check: Check
+) -> list[bool]:
+    """Create several lanes at the same time, each in its own transaction; returns for each lane whether it was created.
+
+    Args:
+        lanes: what the options of ``pg_restore`` choose. No lane needs another one.
+    """
+    failed = threading.Event()
+    either = also(check, failed, "the other session failed, or a signal arrived")
+    with ThreadPoolExecutor(len(lanes), thread_name_prefix="lane") as pool:
+        create = carry(create_at_once, over=failed.is_set)
+        try:
+            futures = [pool.submit(create, programs, address, archive, lane, either) for lane in lanes]
+            for each in wait(futures, return_when=FIRST_EXCEPTION).done:
+                each.result()
+            return [each.result() for each in futures]
+        except BaseException:
+            failed.set()
+            raise
 
 
 def without_commands(script: bytes) -> bytes:

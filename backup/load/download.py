@@ -18,20 +18,20 @@ from backup.wiring import Wiring
 from sidecar.humanize import size
 
 # An unsigned object is not unpacked if it would become larger than this and than this multiple of its size.
-BELIEVED_BYTES = 64 << 20
+PLAUSIBLE_BYTES = 64 << 20
 MAX_RATIO = 2000
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:
-    """Check for disk space before anything begins.
+    """Check that a folder's disk has enough free space.
 
     Raises:
-        SpaceError: there is too little.
+        SpaceError: it has not.
     """
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise SpaceError(
-            f"{what} needs about {size(needed)} in {folder.parent}, {size(free)} are free",
+            f"{what} needs about {size(needed)} in {folder.parent}, but only {size(free)} is free",
             hint="set BACKUP_WORK_DIR to a folder with more room",
         )
 
@@ -44,7 +44,7 @@ def download(
     check = guarded(wiring, folder)
     files: dict[str, Path] = {}
     manifest, store = entry.manifest, wiring.store_named(entry.store)
-    differences = list(incredible(wiring, entry))
+    differences = list(implausible(wiring, entry))
     if differences:
         return files, differences
     for stored in manifest.objects:
@@ -71,8 +71,8 @@ def download(
     return files, differences
 
 
-def incredible(wiring: Wiring, entry: Entry) -> Iterator[Difference]:
-    """The objections to an unsigned backup that are known before a byte of it is fetched."""
+def implausible(wiring: Wiring, entry: Entry) -> Iterator[Difference]:
+    """What makes an unsigned backup implausible; known before any of its bytes are fetched."""
     if entry.trust != "unchecked":
         return
     encrypts = bool(wiring.packing.recipients or wiring.identities)
@@ -84,7 +84,7 @@ def incredible(wiring: Wiring, entry: Entry) -> Iterator[Difference]:
                 expected="encrypted, like all backups made here",
                 found="plain",
             )
-        if stored.raw_bytes > max(BELIEVED_BYTES, MAX_RATIO * stored.stored_bytes):
+        if stored.raw_bytes > max(PLAUSIBLE_BYTES, MAX_RATIO * stored.stored_bytes):
             yield Difference(
                 kind="size",
                 object=stored.name,
@@ -94,7 +94,7 @@ def incredible(wiring: Wiring, entry: Entry) -> Iterator[Difference]:
 
 
 def wrong_size(store: Store, key: str, stored: StoredObject) -> Difference | None:
-    """An object whose size differs from the one in the manifest need not be fetched."""
+    """The difference if an object's size is not that in the manifest; such an object need not be fetched."""
     info = store.head(key)
     if info is None or info.size == stored.stored_bytes:
         return None
@@ -110,7 +110,7 @@ def object_differences(stored: StoredObject, got: Fetched) -> list[Difference]:
         return [Difference(kind="object", object=stored.name, expected=expected, found=found)]
 
     if got.sha256 is None:
-        return difference("it exists", "nothing")
+        return difference("an object", "nothing")
     if got.stored_bytes != stored.stored_bytes:
         return difference(f"{stored.stored_bytes} bytes", f"{got.stored_bytes} bytes, SHA-256 {got.sha256}")
     if got.sha256 != stored.sha256:
@@ -120,7 +120,7 @@ def object_differences(stored: StoredObject, got: Fetched) -> list[Difference]:
             f"{stored.raw_bytes} bytes unpacked", f"more than {stored.raw_bytes} bytes unpacked"
         )
     if got.problem:
-        return difference("it can be decompressed", got.problem)
+        return difference("decompressible data", got.problem)
     if got.raw_bytes != stored.raw_bytes:
         return difference(f"{stored.raw_bytes} bytes uncompressed", f"{got.raw_bytes} bytes uncompressed")
     return []

@@ -20,7 +20,7 @@ from backup.errors import OURS, VerificationError
 from backup.postgres.dsn import Address
 from backup.postgres.session import cancel, session, text_of
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 STOP_SECONDS = 3.0
 MAX_NAMED = 20
 MAX_STATEMENT = 200
@@ -58,7 +58,7 @@ class Runner:
             while True:
                 self._check()
                 try:
-                    return future.result(timeout=LOOK_SECONDS)
+                    return future.result(timeout=POLL_SECONDS)
                 except TimeoutError:
                     if future.done():
                         raise

@@ -8,19 +8,20 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backup.cancellation import Check, never
 from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import OURS, VerificationError
-from backup.load.definitions import create_at_once
+from backup.load.definitions import create_at_once, create_lanes
 from backup.load.execution import differences
+from backup.load.passes import Pass, chosen_from, listed, number_of, passes
 from backup.pipeline.child import Ended, run_child
 from backup.postgres.children import child_access
 from backup.postgres.dsn import Address
-from backup.programs import Programs, clean_environment
+from backup.programs import Programs
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,14 @@ IGNORABLE: dict[str, re.Pattern[str]] = {
         r'extension "plpgsql" already exists|must be owner of extension plpgsql'
     ),
 }
+# The same by the statement that was refused: the server may print its messages in another language.
+_IGNORABLE_STATEMENTS: dict[str, re.Pattern[str]] = {
+    "pg_dump is newer than the server and sets a timeout that the server does not know": re.compile(
+        r"SET (?:transaction_timeout|idle_session_timeout) = 0;"
+    ),
+    "every new database has this schema": re.compile(r"CREATE SCHEMA public;"),
+    "every new database has this extension": re.compile(r"COMMENT ON EXTENSION plpgsql IS .*"),
+}
 _BEGINNING = re.compile(r"pg_restore: |(?:ERROR|FATAL|PANIC|WARNING|NOTICE|INFO): ")
 _ERROR = re.compile(r"pg_restore: error: |(?:ERROR|FATAL|PANIC): ")
 # Where the server quotes a value that it cannot read: at the end of a message, or as a value out of range.
@@ -41,11 +50,6 @@ _IGNORED = re.compile(r"errors ignored on restore: (?P<count>\d+)")
 _COMMAND = "Command was: "
 MAX_COMMAND = 200
 _GAP = re.compile(r"\(\d+ lines are left out\)")
-# Entries that are restored last: a trigger that exists earlier records, or refuses, the statements of the restore.
-_EVENT_TRIGGER = re.compile(rb"\d+; \d+ \d+ (?:EVENT TRIGGER - |(?:COMMENT|SECURITY LABEL) - EVENT TRIGGER )")
-# From this number on, tables of less than these bytes on average are filled by a separate run.
-MANY_TABLES = 100
-SMALL_TABLE = 128 << 10
 
 
 def messages(lines: Iterable[str]) -> list[list[str]]:
@@ -59,14 +63,26 @@ def messages(lines: Iterable[str]) -> list[list[str]]:
     return found
 
 
-def ignorable_reason(line: str) -> str | None:
-    """Why an error can be ignored; None if it cannot."""
-    return next((why for why, pattern in IGNORABLE.items() if pattern.search(line)), None)
+def ignorable_reason(line: str, statement: str = "") -> str | None:
+    """Why an error can be ignored; None if it cannot.
+
+    Args:
+        statement: the statement that was refused.
+    """
+    known = (why for why, pattern in IGNORABLE.items() if pattern.search(line))
+    of_statement = (
+        why for why, pattern in _IGNORABLE_STATEMENTS.items() if pattern.fullmatch(statement.strip())
+    )
+    return next(known, None) or next(of_statement, None)
 
 
 def errors(lines: Iterable[str]) -> list[list[str]]:
     """The messages that are errors and cannot be ignored, each judged by itself."""
-    return [each for each in messages(lines) if _ERROR.match(each[0]) and not ignorable_reason(each[0])]
+    return [
+        each
+        for each in messages(lines)
+        if _ERROR.match(each[0]) and not ignorable_reason(each[0], _command(each))
+    ]
 
 
 def only_ignorable(lines: Sequence[str]) -> bool:
@@ -92,6 +108,8 @@ _OURS = re.compile(
     rf"|{_SHARED_MEMORY}|server closed the connection|terminating connection|connection to server"
     r"|the database system is (?:shutting down|starting up|in recovery mode|not yet accepting))"
 )
+# Two indexes of a table that also change it, by CLUSTER ON or REPLICA IDENTITY, each keep the other from doing so.
+_DEADLOCK = re.compile(r"(?:error|ERROR): +deadlock detected")
 _ALONE = {"max_parallel_maintenance_workers": "0", "max_parallel_workers_per_gather": "0"}
 _ENTRY = re.compile(r"pg_restore: from TOC entry (?P<entry>\d+);")
 SHARED_MEMORY = (
@@ -111,29 +129,42 @@ def load_archive(
     tables: Tables | None = None,
     *,
     alone: bool = False,
+    runs: Sequence[Pass] | None = None,
 ) -> list[Difference]:
     """Restore an archive into an empty database. Every error that cannot be ignored is a difference.
 
     Args:
         alone: nothing else uses the server.
+        runs: the :func:`passes`, if they are known already.
     """
     found: list[Difference] = []
-    for chosen in _passes(programs, archive, jobs, check, alone=alone):
-        if alone and chosen.definitions and create_at_once(programs, address, archive, chosen.entries, check):
-            continue
-        run = _Run(programs, address, archive, check, tables)
-        ended = run(chosen.entries, jobs if chosen.parallel else 1)
-        if refused := _lacked_memory(ended.errors):
-            everything = _listed(programs, archive, [], check)
-            again = [line for line in everything if line.partition(b";")[0] in refused]
-            log.warning(
-                "the server has too little shared memory (/dev/shm); objects that one process now creates alone: %d",
-                len(again),
-            )
-            run = _Run(programs, address.with_settings(_ALONE), archive, check, tables)
-            ended = run((_chosen(archive.with_name("again.list"), again),), 1)
-        found += [] if only_ignorable(ended.errors) else _differences(ended)
+    run = _Run(programs, address, archive, check, tables)
+    for chosen in runs or passes(programs, archive, jobs, check, alone=alone):
+        at_once = alone and chosen.definitions
+        for entries in _not_created(run, chosen) if at_once else [chosen.entries]:
+            ended = run(entries, jobs if chosen.parallel else 1)
+            cause, refused = _hindered(ended.errors, rows=chosen.rows)
+            if refused:
+                everything = listed(programs, archive, [], check)
+                again = [line for line in everything if number_of(line) in refused]
+                log.warning("%s; objects that one process now restores alone: %d", cause, len(again))
+                by_itself = replace(run, address=address.with_settings(_ALONE))
+                ended = by_itself((chosen_from(archive.with_name("again.list"), again),), 1)
+            found += [] if only_ignorable(ended.errors) else _differences(ended)
     return found
+
+
+def _not_created(run: "_Run", chosen: Pass) -> list[tuple[str, ...]]:
+    """Create definitions in as few transactions as possible; returns the options for what ``pg_restore`` has to create.
+
+    If no lane could be created, the objects are created in their usual order.
+    """
+    place = run.programs, run.address, run.archive
+    if chosen.lanes:
+        created = create_lanes(*place, chosen.lanes, run.check)
+        if any(created):
+            return [lane for lane, done in zip(chosen.lanes, created, strict=True) if not done]
+    return [] if create_at_once(*place, chosen.entries, run.check) else [chosen.entries]
 
 
 @dataclass(frozen=True)
@@ -153,7 +184,7 @@ class _Run:
             *([f"--jobs={jobs}"] if jobs > 1 else []),
             "--no-tablespaces",
             "--no-password",
-            *(["--verbose"] if self.tables else []),
+            "--verbose",  # otherwise the processes of a parallel run do not name the entries that failed
             f"--dbname={self.address.conninfo}",
             str(self.archive),
         ]
@@ -164,95 +195,34 @@ class _Run:
                 pass_fds=fds,
                 confinement=Confinement(self.archive.parent).connecting(self.address.public),
                 check=self.check,
-                consumed=_Listener(self.tables) if self.tables else None,
+                consumed=_Listener(self.tables or (lambda _: None)),
             )
 
 
-def _lacked_memory(lines: Sequence[str]) -> frozenset[bytes]:
-    """The numbers of the entries that failed, if the first cause is a lack of shared memory and no other of this host.
+def _hindered(lines: Sequence[str], *, rows: bool = False) -> tuple[str, frozenset[bytes]]:
+    """Why several processes could not create what one can, and the numbers of the entries that failed.
 
-    What depends on them failed too, so all that failed is among them. Each is one transaction, which leaves nothing behind.
+    There are none if this host has another fault. What depends on an entry that failed has failed too, so it is among
+    them. Each is one transaction, which leaves nothing behind.
+
+    Args:
+        rows: whether only rows were restored. A constraint may read another table, whose rows come later.
     """
     ours = [line for line in lines if _OURS.search(line)]
-    if not ours or not all(_SHARED_MEMORY in line for line in ours) or any(map(_GAP.fullmatch, lines)):
-        return frozenset()
-    return frozenset(found["entry"].encode() for line in lines if (found := _ENTRY.match(line)))
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """A run of pg_restore.
-
-    Attributes:
-        entries: the options that choose entries of the archive.
-        parallel: whether it has several processes.
-        definitions: whether it restores no rows.
-    """
-
-    entries: tuple[str, ...] = ()
-    parallel: bool = True
-    definitions: bool = False
-
-
-def _passes(programs: Programs, archive: Path, jobs: int, check: Check, *, alone: bool) -> list[_Pass]:
-    """The runs of pg_restore.
-
-    A parallel run empties each table that it has created before it copies the rows. That saves their WAL, but it creates
-    the files of the table again, which takes longer than the rows of a small table. Therefore small tables, if there are
-    many, are created by one run, and filled by another. The last one also grants the privileges, which always come after the rows.
-
-    Event triggers are created by a separate run, after materialized views were refreshed.
-    """
-    everything = _listed(programs, archive, [], check)
-    triggers = [line for line in everything if _EVENT_TRIGGER.match(line)]
-    passes = _ordinary(programs, archive, everything, triggers, jobs, check, alone=alone)
-    if triggers:
-        passes.append(_Pass((_chosen(archive.with_name("triggers.list"), triggers),), parallel=False))
-    return passes
-
-
-def _ordinary(
-    programs: Programs,
-    archive: Path,
-    everything: list[bytes],
-    triggers: list[bytes],
-    jobs: int,
-    check: Check,
-    *,
-    alone: bool,
-) -> list[_Pass]:
-    """The runs of pg_restore for everything but event triggers."""
-    filled = sum(b" TABLE DATA " in line for line in everything)
-    if jobs < 2 or filled < MANY_TABLES or archive.stat().st_size > filled * SMALL_TABLE:
-        return [_Pass(_rest(archive, everything, set(triggers)) if triggers else (), parallel=jobs > 1)]
-    created, rows = ("--section=pre-data", "--no-privileges"), ("--section=data",)
-    first = _Pass(created, parallel=False, definitions=True)
-    done = {*triggers, *_listed(programs, archive, [*created, *(rows if alone else ())], check)}
-    if not alone:
-        return [first, _Pass(_rest(archive, everything, done))]
-    return [first, _Pass(rows, parallel=False), _Pass(_rest(archive, everything, done), definitions=True)]
-
-
-def _rest(archive: Path, everything: list[bytes], done: set[bytes]) -> tuple[str, ...]:
-    """The options that choose the entries that are left."""
-    return (_chosen(archive.with_name("rest.list"), [line for line in everything if line not in done]),)
-
-
-def _chosen(file: Path, entries: Iterable[bytes]) -> str:
-    """The option that chooses some entries, which it reads from a file."""
-    file.write_bytes(b"".join(entries))
-    return f"--use-list={file}"
-
-
-def _listed(programs: Programs, archive: Path, chosen: Sequence[str], check: Check) -> list[bytes]:
-    """The entries of an archive that some options choose; none if it cannot be read, which the restore reports."""
-    target = archive.with_name("entries.list")
-    command = [programs.path("pg_restore"), "--list", f"--file={target}", *chosen, str(archive)]
-    ended = run_child(command, env=clean_environment(), confinement=Confinement(archive.parent), check=check)
-    if ended.status != 0:
-        return []
-    lines = target.read_bytes().splitlines(keepends=True)
-    return [line for line in lines if not line.startswith(b";")]
+    deadlocked = any(_DEADLOCK.search(line) for line in lines)
+    if (
+        not (ours or deadlocked or (rows and errors(lines)))
+        or not all(_SHARED_MEMORY in line for line in ours)
+        or any(map(_GAP.fullmatch, lines))
+    ):
+        return "", frozenset()
+    if ours:
+        cause = "the server has too little shared memory (/dev/shm)"
+    elif deadlocked:
+        cause = "processes of the restore waited for each other"
+    else:
+        cause = "the rows of another table may have been missing"
+    return cause, frozenset(found["entry"].encode() for line in lines if (found := _ENTRY.match(line)))
 
 
 class _Listener:
@@ -281,9 +251,14 @@ def _differences(ended: Ended) -> list[Difference]:
 
 def _described(message: list[str]) -> str:
     """An error with the beginning of the command that it refers to, as one text, even if it has many lines."""
-    command = next((line.removeprefix(_COMMAND) for line in message if line.startswith(_COMMAND)), "")
+    command = _command(message)
     about = f" ({command[:MAX_COMMAND].strip()})" if command else ""
     return f"{without_values(message[0].strip())}{about}"
+
+
+def _command(message: list[str]) -> str:
+    """The first line of the command that an error refers to."""
+    return next((line.removeprefix(_COMMAND) for line in message if line.startswith(_COMMAND)), "")
 
 
 def without_values(message: str) -> str:

@@ -22,8 +22,10 @@ from backup.postgres.identifiers import NAME, unquoted
 from backup.postgres.session import text_of
 from backup.postgres.statements import Splitter
 
-HEADER = b"-- PostgreSQL database dump\n"
-_TRAILER = b"-- PostgreSQL database dump complete\n"
+HEADER = re.compile(rb"-- PostgreSQL database dump\r?\n")
+_TRAILER = re.compile(rb"-- PostgreSQL database dump complete\r?\n")
+# What Windows programs write at the beginning: the text is UTF-8, or it is UTF-16.
+_UTF8, UTF16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 _HEADER_BYTES, _TRAILER_BYTES = 4096, 4096
 _END = b"\\.\n"
 _COPY = re.compile(rb"COPY (?P<schema>" + NAME + rb")\.(?P<name>" + NAME + rb") .*FROM stdin;", re.DOTALL)
@@ -51,7 +53,7 @@ class Loaded:
 def is_script(file: Path) -> bool:
     """Whether a file is a script of pg_dump, by its beginning."""
     with file.open("rb") as opened:
-        return HEADER in opened.read(_HEADER_BYTES)
+        return HEADER.search(opened.read(_HEADER_BYTES)) is not None
 
 
 def version(file: Path) -> str:
@@ -65,9 +67,9 @@ def check_whole(file: Path) -> None:
     """Raises DumpError if the script was cut off, or has several databases."""
     with file.open("rb") as opened:
         opened.seek(max(0, file.stat().st_size - _TRAILER_BYTES))
-        if _TRAILER not in opened.read():
+        if not _TRAILER.search(opened.read()):
             raise DumpError(
-                f"{file} was cut off: it does not end with the line {_TRAILER.decode().strip()!r}",
+                f"{file} was cut off: it does not end with the line '-- PostgreSQL database dump complete'",
                 hint="copy it whole, or dump again",
             )
     databases = sum(1 for kind, _ in pieces(file) if kind == "connect")
@@ -86,21 +88,34 @@ def pieces(file: Path) -> Iterator[tuple[str, bytes]]:
     """The script in pieces: ``statement``; ``copy``, the lines of its ``row``s, and their ``end``; and ``connect``."""
     splitter = Splitter()
     with file.open("rb") as opened:
-        for line in opened:
+        lines = _lines(opened)
+        for line in lines:
             if splitter.between and _CONNECT.match(line):
                 yield "connect", line
             for statement in splitter.line(line):
                 if _COPY.fullmatch(statement):
                     yield "copy", statement
-                    yield from _rows(opened)
+                    yield from _rows(lines)
                 else:
                     yield "statement", statement
     if splitter.rest().strip():
         raise DumpError(f"{file}: its last statement does not end", hint="copy it whole, or dump again")
 
 
-def _rows(opened: BinaryIO) -> Iterator[tuple[str, bytes]]:
-    for line in opened:
+def _lines(opened: BinaryIO) -> Iterator[bytes]:
+    """The lines as pg_dump wrote them: on Windows, its standard output gets a carriage return before each line feed."""
+    if opened.read(len(_UTF8)) != _UTF8:
+        opened.seek(0)
+    beginning = opened.tell()
+    found = HEADER.search(opened.read(_HEADER_BYTES))
+    opened.seek(beginning)
+    if found is None or not found[0].endswith(b"\r\n"):
+        return iter(opened)
+    return (line[:-2] + b"\n" if line.endswith(b"\r\n") else line for line in opened)
+
+
+def _rows(lines: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
+    for line in lines:
         if line == _END:
             yield "end", b""
             return
@@ -147,7 +162,7 @@ def _copy(running: Runner, statement: bytes, found: Iterator[tuple[str, bytes]],
 
 def _refused(error: psycopg.Error, statement: bytes) -> None:
     message = error.diag.message_primary or text_of(error)
-    if ignorable_reason(message):
+    if ignorable_reason(message, statement.decode(errors="replace")):
         return
     about = " ".join(statement[:MAX_SHOWN].decode(errors="replace").split())
     raise DumpError(

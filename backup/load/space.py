@@ -1,12 +1,18 @@
 """Room on a disk: restored data may be larger than it claims, and production may use the same disk."""
 
 import shutil
+import time
 from pathlib import Path
 
 from backup.cancellation import Check
 from backup.errors import SpaceError
 from backup.wiring import Wiring
 from sidecar.humanize import size
+
+# Maximum seconds between two looks at the disk: work asks with each piece of a megabyte, in several threads.
+_LOOK_SECONDS = 0.1
+# No disk is filled faster than this, in bytes per second. The less room there is, the sooner the next look.
+_FASTEST = 16 << 30
 
 
 def guarded(wiring: Wiring, folder: Path) -> Check:
@@ -21,14 +27,21 @@ def floored(folder: Path, percent: float, check: Check) -> Check:
         percent: the share of the disk that must stay free; 0 disables the check.
         check: an additional check.
     """
+    due = 0.0
 
     def both() -> None:
+        nonlocal due
         check()
+        now = time.monotonic()
+        if now < due:
+            return
         usage = shutil.disk_usage(folder)
-        if usage.free < usage.total * percent / 100:
+        room = usage.free - usage.total * percent / 100
+        if room < 0:
             raise SpaceError(
-                f"{folder.parent}: only {size(usage.free)} are free, less than {percent:g} % of the disk",
+                f"{folder.parent}: only {size(usage.free)} is free, less than {percent:g}% of the disk",
                 hint="set BACKUP_WORK_DIR to a folder with more room; BACKUP_WORK_DIR_FLOOR is the share that must stay free",
             )
+        due = now + min(_LOOK_SECONDS, room / _FASTEST)
 
     return both

@@ -277,7 +277,7 @@ def sweep_folders(parent: Path | None = None) -> int:
 
 @contextmanager
 def private_folder(parent: Path | None) -> Iterator[Path]:
-    """A private folder, locked as long as its owner lives, so that a sweep leaves it alone.
+    """A private folder, locked as long as its owner lives, so that a sweep leaves it alone. Missing parents are created.
 
     It leaves nothing behind, whenever a signal arrives: its name is known before it is created, its removal is not
     interrupted, and a folder whose removal a signal prevented is removed when the process ends.
@@ -292,7 +292,11 @@ def private_folder(parent: Path | None) -> Iterator[Path]:
         with _made(begun) as owner:
             fcntl.flock(owner, fcntl.LOCK_EX)
             begun.rename(folder)  # sweepers see it only from now on
-            yield folder
+            try:
+                yield folder
+            finally:
+                with uninterrupted():
+                    _remove(folder)  # while it is locked: two that remove it at once hinder each other
     finally:
         with uninterrupted():
             for each in (begun, folder):
@@ -302,6 +306,8 @@ def private_folder(parent: Path | None) -> Iterator[Path]:
 
 def _made(folder: Path) -> IO[bytes]:
     try:
+        # On a new disk, the folder around it is missing: only the image has it.
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700)
         return (folder / OWNER).open("wb")
     except OSError as error:

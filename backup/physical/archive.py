@@ -8,7 +8,7 @@
     .wal/{server}/{system}/{timeline}/gaps/{from}-{to}.json                       what can never be recovered
 
 ``system`` is the cluster's identifier, ``timeline`` has 8 hexadecimal digits, ``segment`` is PostgreSQL's own file name.
-``from`` and ``to`` are positions, of a piece within its segment (8 digits), of a gap in the log (16 digits); ``to`` is
+``from`` and ``to`` are positions, of a piece within its segment (8 digits), of a gap in the WAL (16 digits); ``to`` is
 the first position that is no longer included.
 
 ``seal`` is ``{sha}`` without a manifest key, and ``{sha}-{key}-{mac}`` with one. ``sha`` begins the SHA-256 of the plain

@@ -1,7 +1,7 @@
 """Base backups: each archive that the server sends is a source for the same pipeline that dumps go through.
 
-A base backup is worthless without the log that was written while it ran. So it is complete only when the store has all
-of that log, which ``wal serve`` puts there.
+A base backup is worthless without the WAL that was written while it ran. So it is complete only when the store has all
+of that WAL, which ``wal serve`` puts there.
 """
 
 import time
@@ -31,9 +31,9 @@ from backup.store import Store
 
 # "base" as a number. It differs from the key of dumps, so that both can run at the same time.
 LOCK_KEY = 0x706F7374_62617365
-# Maximum time for the log of the backup to arrive in the store.
+# Maximum time for the WAL of the backup to arrive in the store.
 LOG_SECONDS = 120.0
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _SETTINGS = (
     "data_checksums",
     "wal_compression",
@@ -61,7 +61,7 @@ class ServerEngine:
     Attributes:
         name: the server's name in our settings.
         address: of its database ``postgres``.
-        keys: sign the names of the log's objects, and identify those that are ours.
+        keys: sign the names of the WAL's objects, and identify those that are ours.
         fast: have the server write a checkpoint at once; a scheduled backup lets it take its time.
     """
 
@@ -90,7 +90,7 @@ class ServerEngine:
         return advisory_lock(self.address, LOCK_KEY)
 
     def dump(self, context: DumpContext) -> DumpResult:
-        """Store all archives, then wait until the store has the log up to the backup's end."""
+        """Store all archives, then wait until the store has the WAL up to the backup's end."""
         with (
             session(self.address) as connection,
             WalSender.connect(self.address, application="posthub-base", check=context.check) as sender,
@@ -118,10 +118,10 @@ def await_log(
     check: Callable[[], None],
     seconds: float = LOG_SECONDS,
 ) -> None:
-    """Wait until a store has the log from a base backup's start to its end without a gap.
+    """Wait until a store has the WAL from a base backup's start to its end without a gap.
 
     Raises:
-        DumpError: the log does not arrive in time.
+        DumpError: the WAL does not arrive in time.
     """
     deadline = time.monotonic() + seconds
     reached = lsn.segment_start(physical.start, physical.segment_size)
@@ -133,7 +133,7 @@ def await_log(
                 f" {lsn.text(reached)} after {seconds:.0f} s",
                 hint="check that the WAL is streamed: python -m backup wal status; then run it again",
             )
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def _reached(store: Store, archive: Archive, timeline: int, position: int) -> int:
@@ -230,7 +230,7 @@ def _places(connection: Connection[TupleRow]) -> Mapping[int, int]:
 def _check_databases(before: Mapping[int, int], after: Mapping[int, int]) -> None:
     """Warn of databases that are copied file by file during the backup: they may come back with rows that they never had.
 
-    CREATE DATABASE does so with STRATEGY FILE_COPY, which only the log distinguishes from the default; moving a database to another
+    CREATE DATABASE does so with STRATEGY FILE_COPY, which only the WAL distinguishes from the default; moving a database to another
     tablespace always does.
     """
     if any(before.get(oid) != place for oid, place in after.items()):

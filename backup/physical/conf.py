@@ -1,8 +1,9 @@
 """The settings of a server that recovers: ours, not those in the base backup.
 
-The settings in the base were written for production's host: an archive command, synchronous standbys, preloaded libraries,
-rules for logins. ``postgresql.auto.conf`` is always read, so it is replaced too. A few settings must be at least as large as on the
-original; the control file has their values, and the log has those that were raised later.
+The settings in the base backup were written for production's host: an archive command, synchronous standbys,
+preloaded libraries, rules for logins. ``postgresql.auto.conf`` is always read, so it is replaced too. A few settings
+must be at least as large as on the original; the control file has their values, and the server's log names those that
+were raised later.
 """
 
 import re
@@ -20,7 +21,7 @@ _AT_LEAST = {
     "max_locks_per_transaction": "max_locks_per_xact setting",
 }
 # Enough table locks for a dump that reads all tables at once.
-LEAST_LOCKS = 1024
+MIN_LOCKS = 1024
 # Files of the base that are replaced by ours; the originals are kept.
 REPLACED = ("postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf")
 HBA = "local all all trust\n"
@@ -47,7 +48,7 @@ def needed(fields: Mapping[str, str]) -> dict[str, str]:
                 hint="the base backup is damaged, or its PostgreSQL is not known here: use another base backup",
             )
         found[setting] = value
-    found["max_locks_per_transaction"] = str(max(LEAST_LOCKS, int(found["max_locks_per_transaction"])))
+    found["max_locks_per_transaction"] = str(max(MIN_LOCKS, int(found["max_locks_per_transaction"])))
     return found
 
 

@@ -1,4 +1,4 @@
-"""What can be recovered of a server, from its base backups and the stored log together."""
+"""What can be recovered of a server, from its base backups and the stored WAL together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,11 +18,11 @@ from sidecar import UsageError
 
 @dataclass(frozen=True)
 class Candidate:
-    """A base backup, and how far the stored log reaches from it.
+    """A base backup, and how far the stored WAL reaches from it.
 
     Attributes:
-        stored: when the newest part of that log was stored.
-        open: whether this is the end of the stored log, so that the window still grows.
+        stored: when the newest part of that WAL was stored.
+        open: whether this is the end of the stored WAL, so that the window still grows.
     """
 
     entry: Entry
@@ -54,7 +54,7 @@ class Coverage:
     Attributes:
         candidates: by the age of the base backup, oldest first; one for each base and the newest timeline it leads to.
         unusable: base backups without a candidate, with the reason.
-        lost: newer timelines whose log is stored, and whose history is missing or cannot be read: it is not known where they begin.
+        lost: newer timelines whose WAL is stored, and whose history is missing or cannot be read: it is not known where they begin.
     """
 
     archive: Archive
@@ -90,7 +90,7 @@ class Period:
     """A period in which every moment can be recovered.
 
     Attributes:
-        latest: when its newest log was stored.
+        latest: when its newest WAL was stored.
         open: whether it still grows.
     """
 
@@ -112,7 +112,7 @@ def periods(candidates: Sequence[Candidate]) -> tuple[Period, ...]:
 
 
 def expected_seconds(candidates: Sequence[Candidate], chosen: Candidate) -> float | None:
-    """The estimated duration of a recovery to the end of the log that follows a base backup, from the newest proof; None without one."""
+    """The estimated duration of a recovery to the end of the WAL that follows a base backup, from the newest proof; None without one."""
     for each in reversed(candidates):
         report = each.entry.report
         if report is None or not report.ok or not report.measures.get("replay"):
@@ -124,7 +124,7 @@ def expected_seconds(candidates: Sequence[Candidate], chosen: Candidate) -> floa
 
 
 def coverage_of(wiring: Wiring, server: str, timeline: int | None = None) -> Coverage:
-    """Read the stored log of a server from the main store, and its base backups. Without an identity, which decrypts the
+    """Read the stored WAL of a server from the main store, and its base backups. Without an identity, which decrypts the
     histories of timelines, only a base's own timeline is followed.
 
     Args:
@@ -145,7 +145,7 @@ def coverage_of(wiring: Wiring, server: str, timeline: int | None = None) -> Cov
 def coverage(
     wiring: Wiring, history: History, found: Sequence[Cluster], timeline: int | None = None
 ) -> Coverage:
-    """What can be recovered, from the data that was read about a server: its catalogue, and the stored log of each cluster.
+    """What can be recovered, from the data that was read about a server: its catalogue, and the stored WAL of each cluster.
 
     Args:
         history: with at least one base backup.

@@ -1,7 +1,7 @@
 """The position of a snapshot in the write-ahead log: after the last commit that it sees, before the first that it does not.
 
-A commit is written to the log first and becomes visible a moment later, under load in a different order. Then a snapshot
-has no position: no position in the log has exactly its rows. Pure.
+A commit is written to the WAL first and becomes visible a moment later, under load in a different order. Then a snapshot
+has no position: no position in the WAL has exactly its rows. Pure.
 """
 
 import re
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from backup.physical.records import Ending, Record, drops
 
 _SNAPSHOT = re.compile(r"(\d+):(\d+):((?:\d+(?:,\d+)*)?)", re.ASCII)
-# The log contains the lower 32 bits of a transaction's number.
+# The WAL contains the lower 32 bits of a transaction's number.
 _CYCLE = 1 << 32
 _HALF = 1 << 31
 
@@ -53,13 +53,13 @@ def parse_snapshot(text: str) -> Snapshot:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where the log has exactly the rows of a snapshot: after one commit, and until the next.
+    """Where the WAL has exactly the rows of a snapshot: after one commit, and until the next.
 
     Attributes:
-        last: the start of the last commit that the snapshot sees; None if the log that was read has none.
+        last: the start of the last commit that the snapshot sees; None if the WAL that was read has none.
         limit: everything that starts before it may be replayed: the first commit that the snapshot does not see, or the
             position that was read with it.
-        followed: whether the log is known to continue there, so that a recovery can stop before ``limit``.
+        followed: whether the WAL is known to continue there, so that a recovery can stop before ``limit``.
     """
 
     last: int | None
@@ -68,10 +68,10 @@ class Cut:
 
 
 def place(snapshot: Snapshot, ended: Iterable[Ending], until: int) -> Cut | None:
-    """The place of a snapshot in the log.
+    """The place of a snapshot in the WAL.
 
     Args:
-        ended: the ends of transactions from the start of recovery up to ``until`` or beyond, in the order of the log.
+        ended: the ends of transactions from the start of recovery up to ``until`` or beyond, in the order of the WAL.
         until: a position that was read after the snapshot was taken: records that start later are not visible.
 
     Returns:
@@ -88,7 +88,7 @@ def place(snapshot: Snapshot, ended: Iterable[Ending], until: int) -> Cut | None
 
 
 def is_torn(snapshot: Snapshot, ended: Iterable[Ending], until: int) -> bool:
-    """Whether a snapshot sees a commit but not an earlier one in the log. Then it has no place.
+    """Whether a snapshot sees a commit but not an earlier one in the WAL. Then it has no place.
 
     Args:
         until: see :func:`place`.
@@ -117,7 +117,7 @@ def before_drop(records: Iterable[Record], ended: Iterable[Ending], database: in
     Recovery to a time stops before the commit of DROP DATABASE, when the files are already gone.
 
     Args:
-        records, ended: of the log up to the place where recovery stopped.
+        records, ended: of the WAL up to the place where recovery stopped.
         database: its object id.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Whether a base backup is needed before its schedule, because no older one leads past a gap in the log. Pure."""
+"""Whether a base backup is needed before its schedule, because no older one leads past a gap in the WAL. Pure."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta

@@ -1,6 +1,6 @@
-"""Feeds the stored log to a recovering server: segments are fetched ahead, and its restore_command takes them.
+"""Feeds the stored WAL to a recovering server: segments are fetched ahead, and its restore_command takes them.
 
-PostgreSQL treats every exit code of that command from 1 to 125 as "the log ends here", and may then go into production
+PostgreSQL treats every exit code of that command from 1 to 125 as "the WAL ends here", and may then go into production
 without the rest. So the command exits with 1 only for files that are not in the store's listing. It waits for every file
 in the listing, and if one cannot be fetched, it exits with 255, which stops the server.
 """
@@ -37,11 +37,11 @@ case "$1" in *.history) ;; *) echo "$1" >> {taken} ;; esac
 # Bytes of the list of taken files that are read at a time.
 _PIECE = 1 << 16
 Fetch = Callable[[str, Path], None]
-"""Writes the plain bytes of a file of the log, by its name, into a new file; raises if it cannot be fetched."""
+"""Writes the plain bytes of a file of the WAL, by its name, into a new file; raises if it cannot be fetched."""
 
 
 class Feed:
-    """The files of the log for one start of a server. Use as a context manager: it fetches while it is open.
+    """The files of the WAL for one start of a server. Use as a context manager: it fetches while it is open.
 
     The server can run code of the base backup's. It copies the files and writes only the list of what it has taken,
     which we read through our own descriptor: with a link in place of a file, it could make us write anywhere.
@@ -81,7 +81,7 @@ class Feed:
         self._closing = threading.Event()
         self._turn = threading.Lock()
         self._threads = [
-            threading.Thread(target=self._work, name="fetch the log", daemon=True) for _ in range(FETCHERS)
+            threading.Thread(target=self._work, name="fetch the WAL", daemon=True) for _ in range(FETCHERS)
         ]
 
     @property

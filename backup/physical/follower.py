@@ -155,21 +155,40 @@ class Follower:
         """Receive until the end of the timeline or a stop request; returns whether it was the former."""
         while not self.stop.requested:
             message = self._next(stream)
-            now = time.monotonic()
             if message is not None:
                 self.measures.streaming = True
             if self.measures.streaming:
                 self.measures.problem = self._uploads.problem
-            if isinstance(message, TimelineEnd):
-                log.info("%s continues on timeline %d", self.server, message.timeline)
-                return True
+            now, wanted = time.monotonic(), False
+            if message is not None:
+                last, wanted = self._take_all(stream, message, now)
+                if isinstance(last, TimelineEnd):
+                    log.info("%s continues on timeline %d", self.server, last.timeline)
+                    return True
+            self._refuse_synchronous()
+            self._keep_up(stream, now, wanted=wanted)
+        return False
+
+    def _take_all(self, stream: WalStream, message: Message, now: float) -> tuple[Message, bool]:
+        """Take a message and those that were read together with it.
+
+        A busy server sends one for each commit, so whatever can wait is done only once for all of them.
+
+        Returns: the last one, and whether one requires a report.
+        """
+        before, wanted = self._segment.received, False
+        following: Message | None = message
+        while following is not None and not isinstance(following, TimelineEnd):
+            message = following
             if isinstance(message, Wal):
                 self._take(message, now)
-            elif message is not None:
-                self.measures.arrived(0, self._segment.received, message.latest, now)
-            self._refuse_synchronous()
-            self._keep_up(stream, now, wanted=isinstance(message, Alive) and message.wanted)
-        return False
+            wanted = wanted or (isinstance(message, Alive) and message.wanted)
+            following = stream.buffered()
+        if isinstance(message, Wal | Alive):
+            self.measures.clock_skew = (message.sent - self.outlet.clock()) / timedelta(seconds=1)
+            received = self._segment.received
+            self.measures.arrived(received - before, received, message.latest, now)
+        return following or message, wanted
 
     def _next(self, stream: WalStream) -> Message | None:
         if self._uploads.outstanding < MAX_OUTSTANDING:
@@ -214,7 +233,6 @@ class Follower:
         return IDLE_SECONDS
 
     def _take(self, message: Wal, now: float) -> None:
-        self.measures.clock_skew = (message.sent - self.outlet.clock()) / timedelta(seconds=1)
         if message.start != self._segment.received:
             raise ReplicationError(
                 f"{self.server} sent WAL from {lsn.text(message.start)}, after {lsn.text(self._segment.received)}",
@@ -228,7 +246,6 @@ class Follower:
                 self._complete()
                 # Everything before the new segment is on its way.
                 self._cut_at = now + self.outlet.interval
-        self.measures.arrived(len(message.data), self._segment.received, message.latest, now)
 
     def _compare(self) -> None:
         """Compare what is received again with what is stored."""

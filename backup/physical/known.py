@@ -40,7 +40,7 @@ class KnownWal:
         """List everything the next time."""
         self._known = ()
 
-    def look(self, timeline: int | None) -> Sequence[Known]:
+    def read(self, timeline: int | None) -> Sequence[Known]:
         """What the store has now.
 
         Args:

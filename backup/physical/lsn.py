@@ -1,8 +1,8 @@
 """Positions in the write-ahead log (LSNs) and the segments that contain them. Pure.
 
-A position is an ``int``: the number of bytes since the beginning of the log. A segment is a file of
+A position is an ``int``: the number of bytes since the beginning of the WAL. A segment is a file of
 ``wal_segment_size`` bytes; segment ``n`` contains the positions from ``n * size`` on. A timeline is a positive ``int``
-below 2^32: a branch of the log, which a promotion begins. Names and texts are in PostgreSQL's formats.
+below 2^32: a branch of the WAL, which a promotion begins. Names and texts are in PostgreSQL's formats.
 """
 
 import re
@@ -10,7 +10,7 @@ import re
 # The largest position and timeline that PostgreSQL supports.
 MAX_POSITION = 2**64 - 1
 MAX_TIMELINES = 2**32 - 1
-LEAST_SEGMENT = 1 << 20
+MIN_SEGMENT = 1 << 20
 MAX_SEGMENT = 1 << 30
 _TEXT = re.compile(r"([0-9A-F]{1,8})/([0-9A-F]{1,8})", re.ASCII)
 _SEGMENT = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})", re.ASCII)
@@ -46,7 +46,7 @@ def checked_size(size: int) -> int:
     Raises:
         ValueError: PostgreSQL has no segments of this size.
     """
-    if not LEAST_SEGMENT <= size <= MAX_SEGMENT or size & (size - 1):
+    if not MIN_SEGMENT <= size <= MAX_SEGMENT or size & (size - 1):
         raise ValueError(f"{size} bytes is not a size of WAL segments: a power of two from 1 MiB to 1 GiB")
     return size
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class RestorePoint(Document):
-    """A restore point in the log of a server."""
+    """A restore point in the WAL of a server."""
 
     kind_of_document: ClassVar[str] = "wal-mark"
 
@@ -35,7 +35,7 @@ class RestorePoint(Document):
 
 
 def make(store: Store, server: ServerTarget, mark: AtMark, keys: Keyring) -> RestorePoint:
-    """Write a restore point into the server's log, and record it.
+    """Write a restore point into the server's WAL, and record it.
 
     Raises:
         UsageError: the name is taken. Recovery stops at the first restore point with a name.

@@ -1,7 +1,7 @@
-"""Checks on the server whether a new snapshot has a place in the log, before anything is dumped.
+"""Checks on the server whether a new snapshot has a place in the WAL, before anything is dumped.
 
-Under load, commits become visible in another order than that of the log, and a dump of such a snapshot can never be
-compared with a recovery. So another snapshot is taken, if the log can be read.
+Under load, commits become visible in another order than that of the WAL, and a dump of such a snapshot can never be
+compared with a recovery. So another snapshot is taken, if the WAL can be read.
 """
 
 import logging
@@ -18,7 +18,7 @@ from backup.wiring import Wiring
 
 log = logging.getLogger(__name__)
 
-# A commit becomes visible moments after it is in the log; anything further back is certainly visible.
+# A commit becomes visible moments after it is in the WAL; anything further back is certainly visible.
 BACK = 1 << 20
 # Everything that a snapshot sees is on disk, except commits that no one waits for: the server sends those within a second.
 SILENCE_SECONDS = 1.0
@@ -26,7 +26,7 @@ _WAIT_SECONDS = 0.2
 
 
 def has_place(wiring: Wiring, system: str, place: Place) -> bool:
-    """Whether a snapshot has a place in the log. Also True if that cannot be determined: a dump is more important.
+    """Whether a snapshot has a place in the WAL. Also True if that cannot be determined: a dump is more important.
 
     Args:
         system: the identifier of the cluster.
@@ -57,7 +57,7 @@ def _is_torn(wiring: Wiring, address: Address, system: str, place: Place) -> boo
 
 
 def _received(sender: WalSender, folder: Path, start: int, end: int, timeline: int, size: int) -> list[str]:
-    """Write the log between two positions into files; their names."""
+    """Write the WAL between two positions into files; their names."""
     stream = sender.stream(start, timeline)
     data = bytearray()
     silent = time.monotonic()

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 PREFIX = "posthub-ops"
 BEAT_SECONDS = 30.0
-LOOK_SECONDS = 5.0
+POLL_SECONDS = 5.0
 # Longer than any statement here may take.
 ANSWER_SECONDS = 20.0
 # If we were a synchronous standby, the heartbeat would wait for us; and nothing here may wait long.
@@ -58,7 +58,7 @@ class Pulse:
             except (psycopg.Error, OpsError) as error:
                 log.debug("%s: %s", self._server.name, error)
             self._forget()
-            self._stop.pause(LOOK_SECONDS)
+            self._stop.pause(POLL_SECONDS)
 
     def _watch(self, connection: Connection[TupleRow]) -> None:
         due = 0.0
@@ -68,7 +68,7 @@ class Pulse:
                     self._measures.beat(beat(connection))
                     due = time.monotonic() + BEAT_SECONDS
                 self._look(connection)
-            self._stop.pause(LOOK_SECONDS)
+            self._stop.pause(POLL_SECONDS)
 
     @contextmanager
     def _answering(self) -> Iterator[None]:

@@ -55,14 +55,14 @@ class Ending:
 
 
 def parse(lines: Iterable[str]) -> Iterator[Record]:
-    """The records of a printed log; lines of any other form are left out."""
+    """The records of a printed WAL; lines of any other form are left out."""
     for line in lines:
         if found := _RECORD.match(line):
             yield Record(found["manager"], lsn.parse(found["lsn"]), int(found["xid"]), found["text"])
 
 
 def endings(records: Iterable[Record]) -> Iterator[Ending]:
-    """The records that end a transaction, in the order of the log."""
+    """The records that end a transaction, in the order of the WAL."""
     for record in records:
         if record.manager != "Transaction":
             continue

@@ -1,4 +1,4 @@
-"""Starts a server on an unpacked base backup, replays the log up to a target, and checks what was actually reached.
+"""Starts a server on an unpacked base backup, replays the WAL up to a target, and checks what was actually reached.
 
 The server waits at its target ("paused"). It never leaves recovery by itself: what it has reached is checked first.
 """
@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +21,8 @@ from backup.errors import RecoveryError, UnprovableError
 from backup.load.throwaway import SERVER, address_in, end_all, end_of_log, server
 from backup.physical import conf, lsn
 from backup.physical.feed import Feed
-from backup.pipeline.child import Ended, run_child
+from backup.physical.flush import sync_all
+from backup.pipeline.child import run_child
 from backup.postgres.dsn import Address
 from backup.postgres.session import HeedingConnection, session
 from backup.programs import Programs, clean_environment
@@ -32,8 +33,10 @@ OpenFeed = Callable[[str], Feed]
 # In the private folder, of which the server can write only its own part.
 DATA = f"{SERVER}/data"
 _ASIDE = "original-configuration"
-_LOOK_SECONDS = 0.05
-# Number of starts with settings that the log has raised.
+_POLL_SECONDS = 0.02
+# A server that waits at its target says so in its log. One that waits for another reason is found by asking it.
+_ASK_SECONDS = 1.0
+# Number of starts with settings that the WAL has raised.
 _TRIES = 3
 _OPTIONS = {
     "fsync": "off",
@@ -43,6 +46,8 @@ _OPTIONS = {
     "hot_standby": "on",
     "max_standby_archive_delay": "-1",
     "max_wal_size": "4GB",
+    # WAL that is not needed any more is deleted. As files for later WAL, it would be written to the disk in the end.
+    "wal_recycle": "off",
     "checkpoint_timeout": "1h",
     "autovacuum": "off",
     "synchronous_standby_names": "",
@@ -106,7 +111,7 @@ class Paused:
                 row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
             if row is not None and not row[0]:
                 return
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
 
 def control(programs: Programs, folder: Path, check: Check) -> dict[str, str]:
@@ -115,38 +120,19 @@ def control(programs: Programs, folder: Path, check: Check) -> dict[str, str]:
     Raises:
         RecoveryError: the control file cannot be read.
     """
-    ended = _run(
-        [programs.path("pg_controldata"), "-D", str(folder / DATA)],
-        folder,
-        check,
-        failure="the control file of the base backup cannot be read",
-        hint="its version must be that of the programs here; the base backup may be damaged: choose another one",
-        output=True,
-    )
-    return conf.control("\n".join(ended.errors))
-
-
-def _run(
-    command: Sequence[str],
-    folder: Path,
-    check: Check,
-    *,
-    failure: str,
-    hint: str,
-    output: bool = False,
-    as_root: bool = True,
-) -> Ended:
     ended = run_child(
-        command,
+        [programs.path("pg_controldata"), "-D", str(folder / DATA)],
         env=clean_environment(),
         confinement=Confinement(folder / SERVER),
-        output=output,
-        as_root=as_root,
+        output=True,
         check=check,
     )
     if ended.status != 0:
-        raise RecoveryError(f"{failure}: {' '.join(ended.errors)[-300:]}", hint=hint)
-    return ended
+        raise RecoveryError(
+            f"the control file of the base backup cannot be read: {' '.join(ended.errors)[-300:]}",
+            hint="its version must be that of the programs here; the base backup may be damaged: choose another one",
+        )
+    return conf.control("\n".join(ended.errors))
 
 
 @contextmanager
@@ -160,7 +146,7 @@ def paused(
     options: Mapping[str, str],
     check: Check,
 ) -> Iterator[Paused]:
-    """Replay the log over the data in a private folder, up to a target, and keep the server there.
+    """Replay the WAL over the data in a private folder, up to a target, and keep the server there.
 
     Afterwards it is shut down cleanly, so that a later call continues from there.
 
@@ -173,7 +159,7 @@ def paused(
     Raises:
         RecoveryError: the target was not reached; the reason is named.
         UnprovableError: the programs here lack something that the original had.
-        OpsError: a file of the log could not be fetched.
+        OpsError: a file of the WAL could not be fetched.
     """
     fields, own = control(programs, folder, check), folder / SERVER
     if not (folder / _ASIDE).exists():
@@ -199,6 +185,7 @@ def _await(
     process: "subprocess.Popen[bytes]", folder: Path, address: Address, feed: Feed, check: Check
 ) -> Reached | None:
     """The point that was reached; None if the server needs larger settings."""
+    asked, stopped = time.monotonic(), False
     while True:
         check()
         if feed.failure is not None:
@@ -207,14 +194,19 @@ def _await(
             if conf.raised(end_of_log(folder)):
                 return None
             raise why_ended(folder)
-        state = _state(address)
+        stopped = stopped or _has_stopped(folder)
+        state = None
+        if stopped or time.monotonic() - asked > _ASK_SECONDS:
+            asked, state = time.monotonic(), _state(address)
         if state is None or state[1] != "paused":
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
             continue
         # It also pauses where it cannot continue, which is not the target.
-        if not _STOPPED.search(end_of_log(folder)):
-            return None
-        return Reached(lsn.parse(state[2]), state[3])
+        return Reached(lsn.parse(state[2]), state[3]) if stopped or _has_stopped(folder) else None
+
+
+def _has_stopped(folder: Path) -> bool:
+    return _STOPPED.search(end_of_log(folder)) is not None
 
 
 def _state(address: Address) -> tuple[bool, str, str, datetime | None] | None:
@@ -232,13 +224,13 @@ def why_ended(folder: Path) -> RecoveryError | UnprovableError:
     text = end_of_log(folder)
     if found := _NOT_BUILT.search(text):
         return UnprovableError(
-            f"the programs here cannot read the log: {found[0].strip()}",
+            f"the programs here cannot read the WAL: {found[0].strip()}",
             hint="use programs that are built like the original's: set BACKUP_POSTGRES_BIN",
         )
     messages = [each["text"].strip() for each in _SEVERE.finditer(text)]
     if any("before configured recovery target was reached" in each for each in messages):
         return RecoveryError(
-            "the log ends, or is damaged, before the target",
+            "the WAL ends, or is damaged, before the target",
             hint="for the newest state: --at latest; or choose an earlier target: python -m backup wal status",
         )
     if any("is before consistent recovery point" in each for each in messages):
@@ -247,7 +239,7 @@ def why_ended(folder: Path) -> RecoveryError | UnprovableError:
     return RecoveryError(f"the server could not recover: {why}", hint=_HINT)
 
 
-def settle(programs: Programs, folder: Path, check: Check) -> None:
+def settle(folder: Path, check: Check) -> None:
     """Prepare the data of a promoted server for production: restore its own configuration, and sync it to the disk.
 
     Raises:
@@ -261,11 +253,4 @@ def settle(programs: Programs, folder: Path, check: Check) -> None:
             hint="do not use this base backup: code in it has run",
         )
     conf.put_back(folder / DATA, folder / _ASIDE)
-    _run(
-        [programs.path("initdb"), "--sync-only", "-D", str(folder / DATA)],
-        folder,
-        check,
-        failure="the data could not be written to the disk",
-        hint="check the disk",
-        as_root=False,
-    )
+    sync_all(own, check)

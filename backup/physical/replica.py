@@ -1,7 +1,7 @@
-"""Runs a base backup as a server in a private folder, which replays the stored log up to any target."""
+"""Runs a base backup as a server in a private folder, which replays the stored WAL up to any target."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,13 +12,12 @@ from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import VerificationError
-from backup.load.download import check_space, incredible, object_differences, wrong_size
+from backup.load.download import check_space, implausible, object_differences, wrong_size
 from backup.load.fetch import Fetched, fetch
 from backup.load.space import guarded
 from backup.load.throwaway import SERVER, check_path, private_folder, server_options, sweep_folders
 from backup.physical import cut, records, recover, targets, waldump
 from backup.physical.feed import Feed
-from backup.physical.flush import Flusher
 from backup.physical.records import Ending, Record
 from backup.physical.recover import DATA, Paused
 from backup.physical.segments import Segments
@@ -31,7 +30,7 @@ from backup.progress import Progress, silent
 from backup.store import Store
 from backup.wiring import Wiring
 
-# Space for the data, the log that replay keeps, and a dump of one database.
+# Space for the data, the WAL that replay keeps, and a dump of one database.
 SPACE_FACTOR = 1.5
 SPACE_EXTRA = 1 << 30
 
@@ -49,7 +48,7 @@ class DamagedError(VerificationError):
 
 @dataclass(frozen=True)
 class Replica:
-    """An unpacked base backup and the log that follows it.
+    """An unpacked base backup and the WAL that follows it.
 
     Attributes:
         folder: private; the data is in its folder :data:`backup.physical.recover.DATA`. What is compared with the server is
@@ -90,7 +89,7 @@ class Replica:
     def target(self, goal: Goal) -> Mapping[str, str]:
         """The settings of a goal. The latest state has a target too: the last record that ends a transaction.
 
-        Without a target, the server would mistake a hole in the log for its end, and go into production.
+        Without a target, the server would mistake a hole in the WAL for its end, and go into production.
         """
         if not isinstance(goal, Latest):
             return targets.settings(goal, self.segments.timeline)
@@ -100,7 +99,7 @@ class Replica:
         return targets.settings(AtPosition(last.lsn, inclusive=True), self.segments.timeline)
 
     def log(self, first: str, last: str) -> list[Record]:
-        """The records of transactions and databases in some files of the log.
+        """The records of transactions and databases in some files of the WAL.
 
         Args:
             first, last: their names.
@@ -115,7 +114,7 @@ class Replica:
             )
 
     def last_ending(self) -> Ending | None:
-        """The last record of the stored log with which a transaction ends; None if there is none after the base."""
+        """The last record of the stored WAL with which a transaction ends; None if there is none after the base."""
         names = [name for name in self.segments.promised() if len(name) == _SEGMENT_NAME]
         for name in reversed(names):
             found = cut.last_ending(records.endings(self.log(name, names[-1])))
@@ -164,14 +163,14 @@ def replica(
     parent: Path | None,
     progress: Progress = silent,
     *,
-    durable: bool = False,
+    written: Written = ignore,
 ) -> Iterator[Replica]:
     """Unpack a base backup into a private folder, which is removed afterwards.
 
     Args:
         parent: where the folder is created.
         progress: called with the number of stored bytes that were read.
-        durable: begin to write the files to the disk at once, because all of them will be.
+        written: called with each file of the data, and its size in bytes, once it is unpacked.
 
     Raises:
         DamagedError: the base backup is damaged.
@@ -185,9 +184,7 @@ def replica(
         check_space(folder, int(manifest.raw_bytes * SPACE_FACTOR) + SPACE_EXTRA, "the recovery")
         made = Replica(wiring, entry, segments, folder)
         made.own.mkdir(mode=0o700)
-        with Flusher() if durable else nullcontext() as flusher:
-            differences = _unpack_all(made, progress, flusher.add if flusher else ignore)
-        if differences:
+        if differences := _unpack_all(made, progress, written):
             raise DamagedError(entry.id, differences)
         yield made
 
@@ -195,7 +192,7 @@ def replica(
 def _unpack_all(made: Replica, progress: Progress, written: Written) -> list[Difference]:
     manifest, wiring, folder = made.entry.manifest, made.wiring, made.folder
     check = guarded(wiring, folder)
-    differences = list(incredible(wiring, made.entry))
+    differences = list(implausible(wiring, made.entry))
     if differences:
         return differences
     spaces: dict[str, Path] = {}

@@ -1,4 +1,4 @@
-"""Turns the stored log into the files that a server replays: whole segments, and histories of timelines.
+"""Turns the stored WAL into the files that a server replays: whole segments and timeline histories.
 
 An object's name contains the SHA-256 of its plain bytes, so only what was streamed is handed over.
 """
@@ -28,10 +28,10 @@ _HINT = "choose a target before it, or another base backup: python -m backup wal
 
 @dataclass(frozen=True)
 class Segments:
-    """The stored log of one cluster, as files by PostgreSQL's names.
+    """The stored WAL of one cluster, as files with PostgreSQL's names.
 
     Attributes:
-        path: the stretches to replay, in order; see :class:`backup.physical.windows.Window`.
+        path: the spans to replay, in order; see :class:`backup.physical.windows.Window`.
         timeline: the one that recovery follows.
     """
 
@@ -124,12 +124,12 @@ class Segments:
         if size is not None and len(data) != size:
             raise _damaged(stored.stored, f"it has {len(data)} bytes, not {size}")
         if not hashlib.sha256(data).hexdigest().startswith(stored.sha):
-            raise _damaged(stored.stored, "its bytes are not those that were stored")
+            raise _damaged(stored.stored, "its SHA-256 is not the one in its name")
         return data
 
 
 def unpacked(store: Store, stored: Stored, most: int, identities: Sequence[Identity]) -> bytes:
-    """The plain bytes of an object of the log.
+    """The plain bytes of a WAL object.
 
     Args:
         most: maximum number of plain bytes.
@@ -140,11 +140,11 @@ def unpacked(store: Store, stored: Stored, most: int, identities: Sequence[Ident
     """
     if not identities:
         raise NoIdentityError(
-            "the log is encrypted, and no identity is set",
+            "the WAL is encrypted, and no identity is set",
             hint="set BACKUP_AGE_IDENTITY to the secret key, or BACKUP_AGE_IDENTITY_FILE to the output file of age-keygen",
         )
     if stored.size > most + MAX_OVERHEAD:
-        raise _damaged(stored, f"it has {stored.size} bytes, at most {most + MAX_OVERHEAD} are read")
+        raise _damaged(stored, f"it has {stored.size} bytes, more than the maximum of {most + MAX_OVERHEAD}")
     packed = BytesIO()
     decrypt(BytesIO(store.get(stored.key)), packed, identities)
     try:

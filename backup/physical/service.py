@@ -157,7 +157,7 @@ class Upkeep:
         )
         if self._measures.segment_size is None:
             return  # the server was not reached yet, so the names cannot be interpreted
-        found = with_gaps(wiring, wiring.store, self._known.look(self._measures.timeline))
+        found = with_gaps(wiring, wiring.store, self._known.read(self._measures.timeline))
         self._measures.recoverable = _recoverable(wiring, history, found)
         for cluster in found:
             self._measures.gap_noticed = cluster.last_gap or self._measures.gap_noticed

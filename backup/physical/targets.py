@@ -186,10 +186,10 @@ class Base:
     """The facts about a base backup that the choice needs.
 
     Attributes:
-        start, end: positions; a recovery needs the log from ``start`` on, and is consistent from ``end`` on.
+        start, end: positions; a recovery needs the WAL from ``start`` on, and is consistent from ``end`` on.
         finished: when it was complete, which is the first moment that can be recovered.
-        until: the position up to which the log after it is stored without a gap.
-        stored: the newest known moment in that log.
+        until: the position up to which the WAL after it is stored without a gap.
+        stored: the newest known moment in that WAL.
         open: whether nothing is stored after that, so that ``until`` still grows.
     """
 
@@ -229,7 +229,7 @@ def choose(bases: Sequence[Base], goal: Goal, position: int | None = None) -> Ba
 
 
 def _newest(last: Base) -> Base:
-    """The newest base, if the log after it has no hole; WAL after a hole would be lost silently."""
+    """The newest base, if the WAL after it has no hole; WAL after a hole would be lost silently."""
     if not last.open:
         raise UsageError(
             f"WAL is missing after {lsn.text(last.until)} ({shown(last.stored)}), and later WAL is stored: the latest"

@@ -1,4 +1,4 @@
-"""Prints records of the log with ``pg_waldump``, which is confined: anyone who can write to the store may have written the log."""
+"""Prints records of the WAL with ``pg_waldump``, which is confined: anyone who can write to the store may have written the WAL."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ from backup.physical.records import Record, parse
 from backup.pipeline import ChildSource
 from backup.programs import Programs, clean_environment
 
-# How pg_waldump reports the end of the log: something that is not a record, or a missing file.
+# How pg_waldump reports the end of the WAL: something that is not a record, or a missing file.
 _END = re.compile(
     r"error in WAL record at|could not (?:find|open|locate).*file|could not find a valid record"
 )
@@ -25,7 +25,7 @@ def printed(
     check: Callable[[], None],
     managers: Sequence[str] = MANAGERS,
 ) -> Iterator[Record]:
-    """The records of some resource managers in files of the log that follow each other.
+    """The records of some resource managers in files of the WAL that follow each other.
 
     Args:
         wal: the folder of the files.
@@ -33,7 +33,7 @@ def printed(
         folder: a private folder; the program may write only there.
 
     Raises:
-        VerificationError: the program cannot read the log.
+        VerificationError: the program cannot read the WAL.
     """
     command = [
         programs.path("pg_waldump"),
@@ -61,5 +61,5 @@ def _lines(source: ChildSource) -> Iterator[str]:
             yield from (line.decode(errors="replace") for line in whole)
     except DumpError as error:
         if error.killed or not _END.search(error.message):
-            raise VerificationError(f"the log cannot be printed: {error.message}", hint=error.hint) from None
+            raise VerificationError(f"the WAL cannot be printed: {error.message}", hint=error.hint) from None
     yield rest.decode(errors="replace")

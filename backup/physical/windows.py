@@ -15,7 +15,7 @@ class Base:
 
     Attributes:
         start: the position from which its recovery replays WAL; it reads from the beginning of that segment.
-        end: the position from which on it is consistent: the earliest target.
+        end: the position at which it becomes consistent: the earliest target.
     """
 
     id: str

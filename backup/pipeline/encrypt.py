@@ -88,7 +88,7 @@ def _parse_recipient(text: str) -> Recipient:
         )
     kinds: list[tuple[str, Any, type[Exception]]] = [
         ("age1tagpq1", pyrage.tagpq, pyrage.RecipientError),
-        ("age1tag", pyrage.tag, pyrage.RecipientError),
+        ("age1tag1", pyrage.tag, pyrage.RecipientError),
         ("age1", pyrage.x25519, pyrage.RecipientError),
     ]
     for prefix, module, failure in kinds:

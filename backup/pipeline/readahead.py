@@ -12,7 +12,7 @@ from backup.pipeline.encrypt import Reader
 PIECES = 8
 # Encryption writes 8 KiB at a time, and each transfer between threads has a cost.
 GATHERED = 1 << 17
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 Seen = Callable[[bytes], object]
 
 
@@ -61,7 +61,8 @@ class BackgroundWriter:
         self.failure: BaseException | None = None
         self._work = work
         self._belt = _Belt(limit)
-        self._gathered = bytearray()
+        self._gathered: list[bytes] = []
+        self._size = 0
         self._thread = threading.Thread(target=carry(self._run), name="work behind", daemon=True)
         self._thread.start()
 
@@ -70,8 +71,9 @@ class BackgroundWriter:
             self._hand_over()
             self._belt.put(data)
         else:
-            self._gathered += data
-            if len(self._gathered) >= GATHERED:
+            self._gathered.append(data)
+            self._size += len(data)
+            if self._size >= GATHERED:
                 self._hand_over()
         return len(data)
 
@@ -92,8 +94,9 @@ class BackgroundWriter:
 
     def _hand_over(self) -> None:
         if self._gathered:
-            self._belt.put(bytes(self._gathered))
+            self._belt.put(b"".join(self._gathered))
             self._gathered.clear()
+            self._size = 0
         self._raise()
 
     def _raise(self) -> None:
@@ -141,5 +144,5 @@ class _Belt:
     def put(self, piece: bytes | BaseException | None) -> None:
         while not self.closing.is_set():
             with suppress(queue.Full):
-                self._ready.put(piece, timeout=_LOOK_SECONDS)
+                self._ready.put(piece, timeout=_POLL_SECONDS)
                 return

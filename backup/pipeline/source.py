@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Self
 
-from backup.cancellation import heard, never
+from backup.cancellation import never, note_response
 from backup.confinement import Confinement, was_refused
 from backup.errors import LOCKS, LOCKS_SIGN, DumpError
 from backup.pipeline.child import end, lines_of, start
@@ -19,17 +19,17 @@ from backup.pipeline.child import end, lines_of, start
 CHUNK = 1 << 20
 _STDERR_LINES = 40
 _STOP_SECONDS = 3.0
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 # Linux: fewer context switches between the dump and this process.
 _F_SETPIPE_SZ = 1031
 
 
 class Source(ABC):
-    """Bytes of unknown length that may turn out to be incomplete."""
+    """A stream of unknown length that may end early."""
 
     @abstractmethod
     def read(self) -> bytes | bytearray:
-        """The next bytes; empty at the end, once everything has arrived.
+        """The next bytes; empty at the end of a complete stream.
 
         Raises:
             DumpError: the source ended early.
@@ -94,9 +94,9 @@ class ChildSource(Source):
 
     def read(self) -> bytes:
         self._check()
-        while not select.select([self._out], [], [], _LOOK_SECONDS)[0]:
+        while not select.select([self._out], [], [], _POLL_SECONDS)[0]:
             self._check()
-        heard()
+        note_response()
         data = os.read(self._out, CHUNK)
         if not data:
             self._finish()
@@ -107,18 +107,18 @@ class ChildSource(Source):
 
     def _finish(self) -> None:
         while self._process.poll() is None:
-            # It has closed its output, and may run forever.
+            # The program has closed its output but may never exit.
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_LOOK_SECONDS)
+                self._process.wait(_POLL_SECONDS)
             self._check()
         status = self._process.returncode
         self._listener.join(_STOP_SECONDS)
         if status != 0:
             ending = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
             messages = " | ".join(self._errors) or "it printed no message"
-            ours = status < 0 or was_refused(status, self._errors)
+            was_killed = status < 0 or was_refused(status, self._errors)
             hint = LOCKS if LOCKS_SIGN in messages else self._hint
-            raise DumpError(f"{self.name} {ending}: {messages}", hint=hint, killed=ours)
+            raise DumpError(f"{self.name} {ending}: {messages}", hint=hint, killed=was_killed)
 
     def _listen(self) -> None:
         assert self._process.stderr is not None

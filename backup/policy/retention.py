@@ -23,7 +23,7 @@ THINNED = timedelta(days=2)
 # A jump: new backups above this multiple of the usual number, plus a few. The judgement needs this number of earlier prunes.
 MAX_FACTOR = 3
 MAX_EXTRA = 3
-LEAST_PRUNES = 3
+MIN_PRUNES = 3
 JUMPED = "more backups appeared than usual"
 
 # Doubtful: its verification failed for reasons other than its bytes. It fills no tier, but is kept like a verified one.
@@ -157,7 +157,7 @@ def jump(before: Sequence[Count], found: int, now: datetime) -> str | None:
         (later.found - earlier.left) / _days(earlier.moment, later.moment)
         for earlier, later in pairwise(before)
     ]
-    if len(rates) < LEAST_PRUNES:
+    if len(rates) < MIN_PRUNES:
         return None
     days, usual = _days(before[-1].moment, now), max(median(rates), 0.0)
     new = found - before[-1].left

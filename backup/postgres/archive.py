@@ -1,6 +1,6 @@
-"""Writes the position of each table's rows into the table of contents of pg_dump's custom archive.
+"""Reads the table of contents of pg_dump's custom archive, and writes the position of each table's rows into it.
 
-pg_dump cannot do that itself when it writes into a pipe. Then each process of ``pg_restore -j`` scans for its table, row
+pg_dump cannot do the latter itself when it writes into a pipe. Then each process of ``pg_restore -j`` scans for its table, row
 by row, and does not know the sizes, so it cannot begin with the largest. The format is PostgreSQL's, as in its
 ``src/bin/pg_dump/pg_backup_archiver.c`` and ``pg_backup_custom.c``.
 """
@@ -20,6 +20,7 @@ UNCOMPRESSED = 0
 KNOWN = range(14, 17)
 ROWS, LARGE_OBJECTS = 1, 3
 NOT_SET, SET = 1, 2
+PRE_DATA, DATA, POST_DATA = 2, 3, 4
 NUMBER = struct.Struct("<?I")
 # The end of COPY's rows as a chunk of five bytes, and the empty chunk that ends a block. Rows contain no zero bytes.
 LAST = b"\x00\x05\x00\x00\x00\\.\n\n\n\x00\x00\x00\x00\x00"
@@ -31,10 +32,20 @@ class _UnknownError(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry of the table of contents that has data. ``field`` is the offset of the position of its data."""
+    """An entry of the table of contents.
+
+    Attributes:
+        kind: such as ``TABLE``.
+        section: :data:`PRE_DATA`, :data:`DATA` or :data:`POST_DATA`; others belong to the section of the entry before them.
+        needs: the numbers of those that it depends on.
+        unset: the offset of the position of its data, if that is not known.
+    """
 
     id: int
-    field: int
+    kind: bytes
+    section: int
+    needs: tuple[int, ...] = ()
+    unset: int | None = None
 
 
 class RowEnds:
@@ -73,14 +84,24 @@ def write_positions(path: Path, ends: Sequence[int]) -> bool:
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         reader = _Reader(data)
         try:
-            entries = _contents(reader)
-            found = dict(_blocks(reader, {entry.id for entry in entries}, ends))
+            unset = {entry.id: entry.unset for entry in _contents(reader) if entry.unset is not None}
+            found = dict(_blocks(reader, set(unset), ends))
         except _UnknownError:
             return False
-        for entry in entries:
-            if entry.id in found:
-                os.pwrite(file.fileno(), bytes([SET]) + found[entry.id].to_bytes(8, "little"), entry.field)
+        for number, position in found.items():
+            os.pwrite(file.fileno(), bytes([SET]) + position.to_bytes(8, "little"), unset[number])
     return True
+
+
+def contents(path: Path) -> list[Entry]:
+    """The table of contents of an uncompressed archive; empty if it does not have a known format."""
+    if not path.stat().st_size:
+        return []
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            return _contents(_Reader(data))
+        except _UnknownError:
+            return []
 
 
 class _Reader:
@@ -118,6 +139,11 @@ class _Reader:
         self.skip(max(length, 0))
         return length >= 0
 
+    def string(self) -> bytes | None:
+        """The next string, if there is one."""
+        begin = self.position + NUMBER.size
+        return self._data[begin : self.position] if self.text() else None
+
     def texts(self, count: int) -> None:
         """Skip strings; most of a table of contents is passed here."""
         position, data, read, width = self.position, self._data, NUMBER.unpack_from, NUMBER.size
@@ -136,9 +162,9 @@ class _Reader:
 
 
 def _contents(reader: _Reader) -> list[Entry]:
-    """The entries whose data has no known position. The data begins after them."""
+    """All entries. The data begins after them."""
     version = _header(reader)
-    return [entry for _ in range(reader.number()) if (entry := _entry(reader, version))]
+    return [_entry(reader, version) for _ in range(reader.number())]
 
 
 def _header(reader: _Reader) -> int:
@@ -157,21 +183,26 @@ def _header(reader: _Reader) -> int:
     return version
 
 
-def _entry(reader: _Reader, version: int) -> Entry | None:
+def _entry(reader: _Reader, version: int) -> Entry:
     identity = reader.number()
     reader.number()  # whether it has data; its position shows that better
-    reader.texts(4)  # table's oid, oid, name, kind
-    reader.number()  # section
+    reader.texts(3)  # table's oid, oid, name
+    kind, section = reader.string(), reader.number()
     reader.texts(6)  # definition, DROP, COPY, schema, tablespace, access method
     if version >= 16:
         reader.number()  # kind of relation
     reader.texts(2)  # owner, with oids
-    while reader.text():  # what it depends on
-        pass
+    needs = tuple(map(_id, iter(reader.string, None)))
     field = reader.position
     state = reader.byte()
     reader.skip(8)
-    return Entry(identity, field) if state == NOT_SET else None
+    return Entry(identity, kind or b"", section, needs, field if state == NOT_SET else None)
+
+
+def _id(text: bytes) -> int:
+    if not text.isdigit():
+        raise _UnknownError
+    return int(text)
 
 
 def _blocks(reader: _Reader, known: set[int], ends: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -115,6 +115,14 @@ class Databases:
         )
         return [row[0] for row in found]
 
+    def closed(self) -> list[str]:
+        """The others besides the server's own templates, which nobody can dump or which nobody works in."""
+        found = self._connection.execute(
+            "SELECT datname FROM pg_database WHERE (NOT datallowconn OR datistemplate)"
+            " AND datname NOT IN ('template0', 'template1') ORDER BY 1"
+        )
+        return [row[0] for row in found]
+
     def identifier(self) -> str:
         """The system identifier of the cluster; empty if the role may not ask."""
         return inventory.system_identifier(self._connection)
@@ -192,7 +200,7 @@ class Databases:
         return {name: mark for name, mark in marks.items() if mark is not None}
 
     def mark(self, name: str, mark: Mark) -> None:
-        """Mark a database; within :meth:`at_once`, in the same transaction."""
+        """Mark a database; within :meth:`transaction`, in the same transaction."""
         row = self._connection.execute(_COMMENT, [name]).fetchone()
         line = MARK + mark.model_dump_json()
         try:
@@ -245,12 +253,12 @@ class Databases:
             try:
                 self.drop(name)
             except psycopg.Error as error:
-                log.warning("the left-over database %s cannot be dropped: %s", name, error)
+                log.warning("the leftover database %s cannot be dropped: %s", name, error)
             finally:
                 self._unlock(name)
 
     @contextmanager
-    def at_once(self, lock_timeout: str = "20s") -> Iterator[None]:
+    def transaction(self, lock_timeout: str = "20s") -> Iterator[None]:
         """One transaction: all or nothing."""
         with self._connection.transaction():
             self._connection.execute(f"SET LOCAL lock_timeout = '{lock_timeout}'")
@@ -321,6 +329,8 @@ def creation(name: str, like: Server, version: int) -> sql.Composed:
                 sql.SQL(provider[0]), sql.SQL(provider[1]), sql.Literal(like.locale)
             )
         )
+        if like.collation_rules:
+            parts.append(sql.SQL("ICU_RULES {}").format(sql.Literal(like.collation_rules)))
     elif like.locale_provider == "c" and version >= PROVIDERS:
         # The server's own default may be another one.
         parts.append(sql.SQL("LOCALE_PROVIDER libc").format())

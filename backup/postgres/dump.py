@@ -1,7 +1,10 @@
 """The two dumps of a backup: the database, and the roles that it needs."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+from psycopg.conninfo import make_conninfo
 
 from backup.cancellation import Check, never
 from backup.pipeline import ChildSource
@@ -10,6 +13,8 @@ from backup.postgres.dsn import Address
 from backup.programs import Programs
 
 _HINT = "read pg_dump's message; run: python -m backup doctor"
+# What libpq takes for parameters or a URL instead of a name (recognized_connection_string in fe-connect.c).
+_PARAMETERS = re.compile(r"^postgres(?:ql)?://|=")
 
 
 @contextmanager
@@ -54,7 +59,7 @@ def globals_sql(address: Address, programs: Programs, check: Check = never) -> I
     command = [
         programs.path("pg_dumpall"),
         "--globals-only",
-        f"--database={address.database}",
+        f"--database={_named(address.database)}",
         "--no-role-passwords",
         "--no-password",
         f"--dbname={address.conninfo}",
@@ -64,3 +69,8 @@ def globals_sql(address: Address, programs: Programs, check: Check = never) -> I
         ChildSource(command, env=env, pass_fds=fds, hint=_HINT, check=check) as source,
     ):
         yield source
+
+
+def _named(database: str) -> str:
+    """The name of a database for pg_dumpall, which reads one such as ``a=b`` as connection parameters."""
+    return make_conninfo("", dbname=database) if _PARAMETERS.search(database) else database

@@ -17,7 +17,7 @@ from backup.postgres.preflight import preflight
 from backup.postgres.snapshot import Contents, Judge, Snapshot, snapshot
 from backup.programs import Programs
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _awaited(contents: Future[Contents], check: Callable[[], None]) -> Contents:
     while True:
         check()
         try:
-            return contents.result(timeout=LOOK_SECONDS)
+            return contents.result(timeout=POLL_SECONDS)
         except TimeoutError:
             if contents.done():
                 raise

@@ -8,7 +8,7 @@ import psycopg
 from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
-from backup.cancellation import look
+from backup.cancellation import check_cancelled
 from backup.catalogue.manifest import Expression, Extension, Server, Table
 from backup.catalogue.manifest import Sequence as Position
 
@@ -29,7 +29,7 @@ ORDER BY 1, 2
 _UNREADABLE = """
 SELECT 'table', n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE (c.oid = ANY(%(tables)s) OR c.oid IN (SELECT unnest(extconfig) FROM pg_extension) AND c.relkind = 'r'
-       OR c.relkind = 'p' AND c.oid <> ALL(%(left_out)s))
+       OR c.relkind = 'p' AND c.relpersistence <> 't' AND c.oid <> ALL(%(left_out)s))
   AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'))
 UNION ALL
 SELECT 'sequence', n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -76,7 +76,8 @@ WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
 UNION ALL
 SELECT count(*) || ' tables and indexes are in the tablespace ' || spcname || ': a restore puts them into the default one'
-FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace WHERE spcname <> 'pg_global' GROUP BY spcname
+FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace
+WHERE spcname <> 'pg_global' AND relpersistence <> 't' GROUP BY spcname
 UNION ALL
 SELECT 'the database is in the tablespace ' || spcname || ': a restore puts it into the default one'
 FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace
@@ -121,10 +122,35 @@ SELECT count(*) || ' objects in the schema ' || nspname || ', such as ' || min(n
   UNION ALL SELECT 'pg_operator'::regclass, oid, oprnamespace, oprname FROM pg_operator
   UNION ALL SELECT 'pg_type'::regclass, oid, typnamespace, typname FROM pg_type WHERE typelem = 0
   UNION ALL SELECT 'pg_class'::regclass, oid, relnamespace, relname FROM pg_class WHERE relkind <> 'i'
+  UNION ALL SELECT 'pg_collation'::regclass, oid, collnamespace, collname FROM pg_collation
+  UNION ALL SELECT 'pg_conversion'::regclass, oid, connamespace, conname FROM pg_conversion
+  UNION ALL SELECT 'pg_opclass'::regclass, oid, opcnamespace, opcname FROM pg_opclass
+  UNION ALL SELECT 'pg_opfamily'::regclass, oid, opfnamespace, opfname FROM pg_opfamily
+  UNION ALL SELECT 'pg_statistic_ext'::regclass, oid, stxnamespace, stxname FROM pg_statistic_ext
+  UNION ALL SELECT 'pg_ts_config'::regclass, oid, cfgnamespace, cfgname FROM pg_ts_config
+  UNION ALL SELECT 'pg_ts_dict'::regclass, oid, dictnamespace, dictname FROM pg_ts_dict
+  UNION ALL SELECT 'pg_ts_parser'::regclass, oid, prsnamespace, prsname FROM pg_ts_parser
+  UNION ALL SELECT 'pg_ts_template'::regclass, oid, tmplnamespace, tmplname FROM pg_ts_template
 ) o JOIN pg_namespace n ON n.oid = o.schema
 WHERE o.oid >= 16384 AND nspname IN ('pg_catalog', 'information_schema')
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e')
 GROUP BY nspname
+UNION ALL
+SELECT 'the mappings of the text search configuration pg_catalog.' || cfgname || ': they were changed, and a restored database has the original ones'
+FROM pg_ts_config c JOIN pg_ts_config_map m ON m.mapcfg = c.oid JOIN pg_ts_dict d ON d.oid = m.mapdict
+WHERE c.oid < 16384 GROUP BY cfgname
+HAVING count(*) <> 19 OR NOT bool_and(dictname = CASE WHEN maptokentype IN (1, 2, 10, 11, 16, 17) AND cfgname <> 'simple'
+  THEN CASE WHEN dictname = 'english_stem' AND maptokentype IN (1, 11, 16) THEN dictname ELSE cfgname || '_stem' END
+  ELSE 'simple' END)
+UNION ALL
+SELECT 'additions to built-in operator families, such as ' || min(opfname) || ': ' || count(*) FROM (
+  SELECT 'pg_amop'::regclass AS class, oid, amopfamily AS family FROM pg_amop
+  UNION ALL SELECT 'pg_amproc'::regclass, oid, amprocfamily FROM pg_amproc
+) m JOIN pg_opfamily f ON f.oid = m.family
+WHERE m.oid >= 16384 AND f.oid < 16384
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = m.class AND d.objid = m.oid
+                  AND (d.deptype = 'e' OR d.refclassid = 'pg_opclass'::regclass))
+HAVING count(*) > 0
 UNION ALL
 SELECT 'logical replication slot ' || slot_name || ': a restored database has none' FROM pg_replication_slots
 WHERE database = current_database() AND NOT temporary
@@ -146,6 +172,16 @@ WITH RECURSIVE own AS (SELECT oid FROM pg_database WHERE datname = current_datab
     FROM needed JOIN pg_auth_members m ON needed.role IN (m.member, m.roleid) AND m.roleid >= 16384)
 SELECT DISTINCT rolname FROM pg_roles JOIN needed ON role = oid ORDER BY 1
 """
+_OWNERS = """
+SELECT DISTINCT pg_get_userbyid(owner) FROM (
+  SELECT 'pg_class'::regclass, oid, relowner FROM pg_class WHERE relpersistence <> 't' AND relnamespace <> 'pg_toast'::regnamespace
+  UNION ALL SELECT 'pg_proc'::regclass, oid, proowner FROM pg_proc
+  UNION ALL SELECT 'pg_type'::regclass, oid, typowner FROM pg_type
+  UNION ALL SELECT 'pg_namespace'::regclass, oid, nspowner FROM pg_namespace WHERE nspname !~ '^pg_'
+) o (class, oid, owner)
+WHERE oid >= 16384 AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = class AND d.objid = o.oid AND d.deptype = 'e')
+UNION SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database() ORDER BY 1
+"""
 # Tables that were rewritten or emptied since the snapshot of the transaction: the catalogue's row is as of the snapshot, the
 # function's result is as of now.
 _REWRITTEN = """
@@ -154,6 +190,7 @@ WHERE c.oid = ANY(%s) AND pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfile
 """
 # Operators that are not built in, by the object whose expressions use them, and how often. Functions and types are printed
 # with their schema, and are compared as text; some forms (CASE, NULLIF, IS DISTINCT FROM, IN, USING) do not print their operator.
+# Not included are constraints that a partition has from its parent, whose names a restore chooses, and temporary objects.
 _EXPRESSIONS = r"""
 WITH used AS (
   SELECT o.type || ' ' || o.identity AS object, r.identity AS operator,
@@ -172,6 +209,8 @@ WITH used AS (
     pg_identify_object(d.classid, d.objid, 0) o, pg_identify_object(d.refclassid, d.refobjid, 0) r
   WHERE d.refclassid = 'pg_operator'::regclass AND d.refobjid >= 16384 AND d.deptype IN ('n', 'a')
     AND d.classid NOT IN ('pg_operator'::regclass, 'pg_amop'::regclass, 'pg_opclass'::regclass, 'pg_opfamily'::regclass)
+    AND NOT (d.classid = 'pg_constraint'::regclass AND EXISTS (SELECT FROM pg_constraint WHERE oid = d.objid AND conparentid <> 0))
+    AND o.identity !~ '(^| )pg_temp(_[0-9]+)?[.]'
     AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.deptype = 'e' AND e.objid = coalesce(w.ev_class, d.objid)
                     AND e.classid = CASE WHEN w.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END))
 SELECT object, array_agg(operator ORDER BY operator), array_agg(times ORDER BY operator)
@@ -218,10 +257,12 @@ def server(connection: Connection[TupleRow]) -> Server:
     # The provider has its own columns since 15, and one name for its locale since 17.
     provider = "datlocprovider::text" if number >= 150000 else "'c'"
     locale = "datlocale" if number >= 170000 else "daticulocale" if number >= 150000 else "NULL"
+    rules = "daticurules" if number >= 160000 else "NULL"
+    sorting = "pg_database_collation_actual_version(oid)" if number >= 150000 else "NULL"
     row = connection.execute(
         f"SELECT current_setting('server_version'), pg_encoding_to_char(encoding), datcollate, datctype,"
         f" {provider}, {locale}, (SELECT rolname FROM pg_roles WHERE oid = 10), oid::bigint, {_IDENTIFIER},"
-        " pg_is_in_recovery() FROM pg_database WHERE datname = current_database()"
+        f" pg_is_in_recovery(), {rules}, {sorting} FROM pg_database WHERE datname = current_database()"
     ).fetchone()
     assert row is not None
     return Server(
@@ -232,6 +273,8 @@ def server(connection: Connection[TupleRow]) -> Server:
         ctype=row[3],
         locale_provider=row[4],
         locale=row[5],
+        collation_rules=row[10],
+        collation_version=row[11] or "",
         superuser=row[6],
         database_oid=row[7],
         system_identifier=row[8],
@@ -289,7 +332,7 @@ def left_out(connection: Connection[TupleRow]) -> tuple[str, ...]:
 def lock(connection: Connection[TupleRow], names: list[Name]) -> None:
     """Take the weakest lock on tables. It blocks TRUNCATE and ALTER, against which a snapshot does not protect."""
     for start in range(0, len(names), 200):
-        look()
+        check_cancelled()
         batch = sql.SQL(", ").join(sql.Identifier(*name) for name in names[start : start + 200])
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(batch))
 
@@ -337,7 +380,7 @@ def count(connection: Connection[TupleRow], names: Sequence[Name]) -> tuple[Tabl
 
 
 def _counted(connection: Connection[TupleRow], names: Sequence[Name]) -> list[Table]:
-    look()
+    check_cancelled()
     try:
         rows = _rows(connection, names, "pg_catalog")
     except psycopg.errors.QueryCanceled:
@@ -396,7 +439,7 @@ def sequences(connection: Connection[TupleRow]) -> tuple[Position, ...]:
     oids = [row[0] for row in _alone(connection, _SEQUENCES, [])]
     found: list[Position] = []
     for start in range(0, len(oids), SEQUENCES_AT_ONCE):
-        look()
+        check_cancelled()
         batch = oids[start : start + SEQUENCES_AT_ONCE]
         found += [Position(name=row[0], last_value=row[1]) for row in _last_values(connection, batch)]
     return tuple(sorted(found, key=lambda each: each.name))
@@ -447,6 +490,11 @@ def expressions(connection: Connection[TupleRow]) -> tuple[Expression, ...]:
 def roles(connection: Connection[TupleRow]) -> tuple[str, ...]:
     """Roles that own something in this database or have privileges on it."""
     return tuple(row[0] for row in connection.execute(_ROLES))
+
+
+def owners(connection: Connection[TupleRow]) -> tuple[str, ...]:
+    """Roles to which a restore gives this database and its objects; what belongs to an extension is not among them."""
+    return tuple(row[0] for row in connection.execute(_OWNERS))
 
 
 def size(connection: Connection[TupleRow]) -> int:

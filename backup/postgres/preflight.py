@@ -54,7 +54,7 @@ def preflight(address: Address, programs: Programs, exclusion: Exclusion = NOTHI
         notes = (*excluded.notes(), *inventory.left_out(connection))
         for pattern in excluded.unmatched:
             log.warning("no table matches %s, which is to be left out", pattern)
-        _look_for_extensions([extension.name for extension in inventory.extensions(connection)], programs)
+        _check_extensions([extension.name for extension in inventory.extensions(connection)], programs)
         if (locks := inventory.locks_to_set(connection, major)) is not None:
             log.warning(LOCKS_MESSAGE, *locks)
         ahead = inventory.clock(connection) - datetime.now(UTC)
@@ -69,7 +69,7 @@ def _check_versions(server: Server, client: str, major: int) -> None:
         )
 
 
-def _look_for_extensions(names: list[str], programs: Programs) -> None:
+def _check_extensions(names: list[str], programs: Programs) -> None:
     """A missing extension does not prevent the dump, but the backup cannot be verified here."""
     try:
         folder = programs.extension_folder()

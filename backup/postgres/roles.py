@@ -6,7 +6,7 @@ objects only. Rights to log in or to change the server are withheld and reported
 
 import codecs
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,6 +46,8 @@ _MEMBER = re.compile(
     rb"GRANT (?P<group>" + NAME + rb") TO " + _ROLE + rb"(?P<rest>(?: WITH [^;]*?)?)"
     rb"(?: GRANTED BY (?P<by>" + NAME + rb"))?;"
 )
+# Around a grant that another role than the superuser has given.
+_GIVER = re.compile(rb"(?:(?P<begins>SET)|RESET) SESSION AUTHORIZATION\b")
 # Folders of the original machine, which another server neither has nor needs.
 _TABLESPACE = re.compile(
     rb"(?:CREATE|ALTER|COMMENT ON) TABLESPACE |(?:GRANT|REVOKE) [A-Z, ]+ ON TABLESPACE |SECURITY LABEL .*ON TABLESPACE ",
@@ -147,12 +149,15 @@ class _Making:
         self._statements: list[bytes] = []
         self._expected: list[bytes] = []
         self._withheld: dict[str, list[bytes]] = defaultdict(list)
+        self._given = False  # whether another role than the superuser grants what follows
 
     def made(self) -> Making:
         withheld = {name: tuple(statements) for name, statements in self._withheld.items()}
         return Making(tuple(self._names), tuple(self._statements), tuple(self._expected), withheld)
 
     def take(self, statement: bytes) -> None:
+        if giver := _GIVER.match(statement):
+            self._given = giver["begins"] is not None
         if statement.startswith(SETTINGS):
             self._statements.append(statement)
         elif (found := _ATTRIBUTES.fullmatch(statement)) and self._is_new(found["role"]):
@@ -199,7 +204,7 @@ class _Making:
             self._statements.append(_without_unknown_giver(statement, found, self._known))
 
     def _parameter(self, statement: bytes, found: re.Match[bytes]) -> None:
-        if found["rights"] == b"SET":
+        if found["rights"] == b"SET" and not self._given:
             self._expected.append(statement)
             self._statements.append(statement)
         else:
@@ -207,8 +212,14 @@ class _Making:
 
 
 def about(statements: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
-    """Statements about roles with the roles' names; a membership belongs to the member."""
+    """Statements about roles with the roles' names; a membership belongs to the member.
+
+    A grant that another role than the superuser has given begins with the statement that names the giver.
+    """
+    giver = b""
     for statement in statements:
+        if given := _GIVER.match(statement):
+            giver = statement + b" " if given["begins"] else b""
         found = (
             _CREATE.fullmatch(statement)
             or _ABOUT.match(statement)
@@ -216,7 +227,19 @@ def about(statements: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
             or _MEMBER.fullmatch(statement)
         )
         if found:
-            yield unquoted(found["role"]), statement
+            yield unquoted(found["role"]), giver + statement
+
+
+def remaining(statements: Iterable[bytes], done: Iterable[bytes]) -> Iterator[bytes]:
+    """The statements that are not done yet, in their order. None was done that another role than the superuser grants."""
+    left, given = Counter(done), False
+    for statement in statements:
+        if giver := _GIVER.match(statement):
+            given = giver["begins"] is not None
+        if left[statement] and not given:
+            left[statement] -= 1
+        else:
+            yield statement
 
 
 def without_options(statement: bytes) -> bytes:

@@ -17,10 +17,18 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow, tuple_row
 
-from backup.cancellation import Check, OutOfTimeError, StoppedError, answered, cleaning_up, heard, waiting
+from backup.cancellation import (
+    Check,
+    OutOfTimeError,
+    StoppedError,
+    answered,
+    cleaning_up,
+    note_response,
+    waiting,
+)
 from backup.errors import LOCKS, LOCKS_SIGN, DumpError, PreflightError
 from backup.postgres.dsn import Address
-from backup.programs import pinned
+from backup.programs import OF_SUPERUSERS, pinned
 from sidecar import OpsError
 
 # In addition to what is pinned for children: text must be the same on every server.
@@ -51,7 +59,6 @@ _NO_OPTIONS = "unsupported startup parameter"
 NO_CHANGES: Mapping[str, str | None] = {}
 # The database's own search path, for what must be read as its own users read it.
 OWN_PATH: Mapping[str, str | None] = {"search_path": None}
-_DENIED = "permission denied to set parameter"
 
 T = TypeVar("T")
 
@@ -74,7 +81,7 @@ _logins: dict[tuple[str, ...], Login] = {}
 
 
 class HeedingConnection(Connection[TupleRow]):
-    """A connection whose waits end with the work of their thread: libpq itself waits endlessly for an answer."""
+    """A connection whose waits end with the work of their thread: libpq itself waits endlessly for a response."""
 
     def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
         try:
@@ -98,7 +105,7 @@ def _watched(gen: PQGen[T], check: Check) -> PQGen[T]:
         while True:
             ready = yield wanted
             if ready:
-                heard()
+                note_response()
             else:
                 check()
             wanted = gen.send(ready)
@@ -134,7 +141,7 @@ def session(
 
 
 def _ended_by(error: BaseException | None) -> StoppedError | OutOfTimeError | None:
-    """What ended the work, if the error is only that of its clean-up over a connection that still waits."""
+    """What ended the work, if the error is only that of its clean-up over a connection that is still waiting."""
     while error is not None and not isinstance(error, StoppedError | OutOfTimeError):
         error = error.__context__
     return error
@@ -156,7 +163,8 @@ def connect(
     try:
         return _with_settings(address, application, known, changes)
     except PreflightError as error:
-        if not known.superuser or _DENIED not in error.message:
+        # In any language, a refusal names the setting.
+        if not known.superuser or not any(name in error.message for name in OF_SUPERUSERS):
             raise
     # It was a superuser when it was asked.
     known = _logins[_server(address)] = Login(known.version, superuser=False)

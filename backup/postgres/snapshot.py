@@ -22,7 +22,7 @@ from backup.postgres.session import OWN_PATH, cancel, session
 LOCK_TIMEOUT = "15s"
 TRIES = 5
 Judge = Callable[[str, Place], bool]
-"""Whether a snapshot is worth a dump, by its cluster's identifier and its place in the log."""
+"""Whether a snapshot is worth a dump, by its cluster's identifier and its place in the WAL."""
 # The position is read after the snapshot was taken, so everything that the snapshot sees is before it.
 _EXPORT = """
 SELECT pg_export_snapshot(), now(), pg_current_snapshot()::text,
@@ -51,7 +51,7 @@ class Snapshot:
         taken: the server's time at its beginning.
         contents: counted in the background while the dump runs.
         excluded: the tables that the dump must exclude.
-        place: the position of the snapshot in the server's log; None on a standby.
+        place: the position of the snapshot in the server's WAL; None on a standby.
         confirm: called after the dump; raises if a TRUNCATE that no lock prevented removed rows.
     """
 
@@ -83,7 +83,7 @@ def snapshot(
     ):
         unwanted = Event()
         try:
-            # Before the dump reads them, so that the values that the dump reads are never behind these, and neither are those recovered to the snapshot.
+            # Read before the dump: values that the dump has, or a recovery to the snapshot, are then never behind these.
             positions = inventory.sequences(connection)
             opened = _open(connection, exclusion, judge)
             found = inventory.server(connection)

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 _SPECIAL = re.compile(
     rb"--|/\*|(?<![\w$\x80-\xff])[eE]'|'|\"|(?<![\w$\x80-\xff])\$(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*)?\$|[;()]"
 )
-_IN_FUNCTION = re.compile(_SPECIAL.pattern + rb"|(?i:\b(?:begin|case|end)\b)")
+# ``begin`` alone is the name of a column, an argument or a function, which is printed without quotes.
+_IN_FUNCTION = re.compile(_SPECIAL.pattern + rb"|(?i:\b(?:begin\s+atomic|case|end)\b)")
 # A statement without quoted identifiers, dollar quotes, comments, backslashes or line feeds in strings: most of a dump.
 # Functions may contain semicolons, and SET may change how the rest is read.
 _SIMPLE = re.compile(
@@ -100,17 +101,17 @@ class Splitter:
             self._depth = max(0, self._depth + (1 if token == b"(" else -1))
         elif token == b"/*":
             self._comments = 1
-        elif token in (b"begin", b"case", b"end"):
+        elif token[:1].isalpha() and token != b"e'":
             self._word(token)
         else:
             self._open_quote(token)
         return found.end()
 
     def _word(self, word: bytes) -> None:
-        """Count as psql does: BEGIN opens a body, and CASE … END inside does not close it."""
+        """BEGIN ATOMIC opens the only body of a function, and CASE … END inside does not close it."""
         if word == b"end":
             self._blocks = max(0, self._blocks - 1)
-        elif word == b"begin" or self._blocks:
+        elif self._blocks if word == b"case" else not (self._blocks or self._depth):
             self._blocks += 1
 
     def _open_quote(self, token: bytes) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from backup.cancellation import answered
 from backup.catalogue import layout
@@ -18,7 +18,7 @@ from backup.pipeline import transfer
 from backup.redis.dsn import RedisAddress
 from backup.redis.lock import key_lock
 from backup.redis.product import product_of
-from backup.redis.rdb import RdbSource
+from backup.redis.rdb import PERMISSIONS, RdbSource
 from sidecar import OpsError
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ class RedisEngine:
                 packing=context.packing,
                 progress=context.progress,
             )
+        after = _info_after(source)
         return DumpResult(
             taken=taken,
             server=Server(
@@ -71,7 +72,7 @@ class RedisEngine:
                 system_identifier=str(before.get("master_replid", "")),
             ),
             objects=(stored,),
-            facts={"keyspaces": keyspaces(before, _info_after(source))},
+            facts={"keyspaces": keyspaces(before, after), "keys_changed": changes(before, after)},
         )
 
 
@@ -85,6 +86,8 @@ def info_of(address: RedisAddress) -> dict[str, Any]:
     client = address.client()
     try:
         return dict(answered(lambda: client.info("everything")))
+    except NoPermissionError as error:
+        raise DumpError(f"Redis {address}: {error}", hint=f"its user needs {PERMISSIONS}") from error
     except RedisError as error:
         raise DumpError(f"Redis {address}: {error}", hint="check the server's log") from error
     finally:
@@ -136,6 +139,20 @@ def keyspaces(before: dict[str, Any], after: dict[str, Any]) -> tuple[Keyspace, 
         )
         for name in sorted(names, key=lambda name: int(name[2:]))
     )
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> int:
+    """Upper bound of the changes to keys between two INFOs.
+
+    A server counts them from its last save on. If it has saved in between, all its commands count.
+    """
+
+    def more(name: str) -> int:
+        return max(0, int(after.get(name, 0)) - int(before.get(name, 0)))
+
+    saved = before.get("rdb_last_save_time") != after.get("rdb_last_save_time")
+    written = more("total_commands_processed" if saved else "rdb_changes_since_last_save")
+    return written + more("expired_keys") + more("evicted_keys")
 
 
 def _fields_expiring(space: Mapping[str, int]) -> int:

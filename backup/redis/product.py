@@ -12,6 +12,7 @@ from typing import Any
 
 from backup.programs import Programs
 
+SIGNATURE_BYTES = 16
 _SIGNATURE = re.compile(rb"(?P<product>REDIS|VALKEY)(?P<version>\d{3,4})")
 # The newest RDB version that each version of Redis loads. For versions newer than the last, loading is simply tried.
 _REDIS = (((7, 4), 12), ((7, 2), 11), ((7, 0), 10), ((0, 0), 9))
@@ -109,4 +110,4 @@ def refusal(file: Signature, here: Product) -> str:
 def head(rdb: Path) -> bytes:
     """The first bytes of a file."""
     with rdb.open("rb") as file:
-        return file.read(16)
+        return file.read(SIGNATURE_BYTES)

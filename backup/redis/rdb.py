@@ -13,12 +13,13 @@ from backup.cancellation import answered, never
 from backup.errors import DumpError
 from backup.pipeline import Source
 from backup.redis.dsn import SECONDS, RedisAddress
-from backup.redis.product import Product
+from backup.redis.product import SIGNATURE_BYTES, Product
 
 CHUNK = 1 << 20
 MARK = 40
-LOOK_SECONDS = 0.5
-HINT = "read the Redis server's log; its user needs the commands SYNC and REPLCONF"
+POLL_SECONDS = 0.5
+PERMISSIONS = "+sync +psync +replconf +info +ping"
+HINT = f"read the Redis server's log; its user needs {PERMISSIONS}"
 
 
 class RdbSource(Source):
@@ -59,6 +60,14 @@ class RdbSource(Source):
             yield from wire.exactly(int(announced[1:]))
         else:
             raise DumpError(f"Redis did not send an RDB: {announced.decode(errors='replace')}", hint=HINT)
+
+
+def beginning(source: Source) -> bytes:
+    """The first bytes of an RDB, enough for its signature; the network may deliver them one by one."""
+    found = b""
+    while len(found) < SIGNATURE_BYTES and (data := source.read()):
+        found += data
+    return found
 
 
 class _Wire:
@@ -102,7 +111,7 @@ class _Wire:
     def _answers(self) -> bool:
         """Whether something has come, after a short wait."""
         pending = getattr(self._sock, "pending", None)  # TLS may have more than the socket shows
-        return bool(pending and pending()) or bool(select([self._sock], [], [], LOOK_SECONDS)[0])
+        return bool(pending and pending()) or bool(select([self._sock], [], [], POLL_SECONDS)[0])
 
     def _more(self) -> bytes:
         silent_since = time.monotonic()

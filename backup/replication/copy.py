@@ -96,7 +96,7 @@ def copy_reports(route: Route, here: Iterable[ObjectInfo], there: Collection[str
 
 
 def _is_there(route: Route, key: str, stored: StoredObject) -> bool:
-    """Whether an earlier copy that was broken off left the object, and the target did not let it be deleted."""
+    """Whether an interrupted earlier copy left the object, and the target did not let it be deleted."""
     info = route.target.head(key)
     if info is None or info.size != stored.stored_bytes:
         return False

@@ -27,7 +27,7 @@ class Offsite:
         return max(0.0, (now - min(waiting)).total_seconds()) if waiting else 0.0
 
 
-def look(reader: Reader, names: list[str], now: datetime) -> Offsite:
+def read_offsite(reader: Reader, names: list[str], now: datetime) -> Offsite:
     """Read which of our backups the off-site store has."""
     catalogue = reader.read(now, names)
     return Offsite({name: _ids(catalogue.history(name)) for name in names})
@@ -48,7 +48,7 @@ def copy_missing(wiring: Wiring, target: Target) -> int:
         there = _ids(copies)
         missing = [entry for entry in reversed(history.backups) if entry.id not in there and _is_sound(entry)]
         if missing or without_manifest(listed):
-            # A copy that was broken off is still missing.
+            # An interrupted copy is still missing.
             sweep(wiring.offsite, target.name, listed)
         for entry in missing:
             copy_backup(route, entry, retain_until=wiring.retain_until(entry.manifest.started))

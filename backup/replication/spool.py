@@ -21,12 +21,12 @@ def forward(wiring: Wiring) -> int:
     """
     if wiring.spool is None:
         return 0
-    brought = 0
+    moved = 0
     for name, spooled in wiring.reader(wiring.spool).read(wiring.clock()).databases.items():
         limit = wiring.stop.limit(wiring.settings.timeout, silence=wiring.settings.stall_timeout)
         with limit, host_lock(wiring.lock_folder, name, wiring.stop.sleep):
-            brought += _forward(wiring, wiring.spool, spooled)
-    return brought
+            moved += _forward(wiring, wiring.spool, spooled)
+    return moved
 
 
 def merged(main: Catalogue, spool: Catalogue) -> Catalogue:
@@ -43,7 +43,7 @@ def _merged(main: History, spool: History) -> History:
     attempts = {(attempt.kind, attempt.id): attempt for attempt in (*main.attempts, *added)}
     return History(
         main.database,
-        tuple(sorted(entries, key=lambda entry: entry.id)),
+        tuple(sorted(entries, key=lambda entry: entry.order)),
         (*main.broken, *spool.broken),
         tuple(sorted(attempts.values(), key=lambda attempt: attempt.started)),
         (*main.others, *spool.others),

@@ -29,6 +29,7 @@ from backup.postgres.session import session
 from backup.progress import Reporter, Timings
 from backup.restore import names, statistics
 from backup.verify import roles as compare_roles
+from backup.verify.checks import usable
 from backup.verify.findings import Findings
 from backup.verify.verifier import prove, raw_bytes
 from backup.wiring import Wiring
@@ -232,6 +233,7 @@ def _earlier(server: Databases, entry: Entry, mark: Mark | None, into: str) -> M
 
 def _restore(work: _Restore) -> None:
     wiring, manifest = work.wiring, work.entry.manifest
+    usable(wiring.settings.verify_checks_dir, wiring.settings.verify_command)
     sweep_folders(wiring.settings.work_dir)
     with private_folder(wiring.settings.work_dir) as folder:
         check_space(folder, int(manifest.raw_bytes * SPACE_FACTOR), "the restore")
@@ -358,7 +360,7 @@ def _name(work: _Restore, now: datetime) -> None:
     if server.exists(work.into):  # left by an earlier restore that was not verified
         server.drop(work.into)
     server.disconnect(work.working.database)
-    with server.at_once():
+    with server.transaction():
         server.rename(work.working.database, work.into)
         server.mark(work.into, mark)
     log.info(

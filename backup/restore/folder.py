@@ -10,8 +10,9 @@ from pathlib import Path
 
 from backup.catalogue.manifest import Tablespace
 from backup.load.throwaway import SERVER
-from backup.physical import collations, recover
+from backup.physical import collations, lsn, recover
 from backup.physical.coverage import Candidate, Coverage
+from backup.physical.flush import Flusher, sync_folder
 from backup.physical.recover import DATA, Reached
 from backup.physical.replica import replica
 from backup.physical.slot import NAME as SLOT
@@ -66,12 +67,15 @@ def restore_folder(
     ):
         reporter.step(STEPS[0])
         # In the same file system, so that the data only has to be renamed.
-        with replica(wiring, candidate.entry, segments, folder.parent, reporter.bytes, durable=True) as made:
+        parent = folder.parent
+        with (
+            Flusher() as flusher,
+            replica(wiring, candidate.entry, segments, parent, reporter.bytes, written=flusher.add) as made,
+        ):
             reporter.step(STEPS[1])
             with made.at(made.target(goal)) as paused:
                 reporter.step(STEPS[2])
-                with session(paused.address) as connection:
-                    connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [SLOT])
+                _keep_wal(paused, segments.archive.segment_size)
                 paused.promote()
                 notes = matters(paused)
                 notes += [
@@ -83,7 +87,8 @@ def restore_folder(
                     row = connection.execute("SELECT timeline_id FROM pg_control_checkpoint()").fetchone()
                 assert row is not None
             reporter.step(STEPS[3])
-            recover.settle(wiring.programs, made.folder, wiring.stop.check)
+            flusher.finish()
+            recover.settle(made.folder, wiring.stop.check)
             _place(made.folder, candidate, folder)
     log.info("recovered %s", fields(base=candidate.entry.id, folder=folder, goal=goal))
     return Whole(paused.reached, SLOT, int(row[0]), tuple(notes))
@@ -96,6 +101,21 @@ def _check_folder(folder: Path) -> None:
         raise UsageError(f"{folder} is not empty; nothing was changed", hint="give a new or empty folder")
 
 
+def _keep_wal(paused: recover.Paused, segment_size: int) -> None:
+    """Create the slot. What the server writes as a primary is kept, from the segment on in which its timeline begins.
+
+    A new slot keeps the WAL from the last checkpoint on, which the store has: it would be written to the disk as well.
+    """
+    begin = lsn.text(lsn.segment_start(paused.reached.position, segment_size))
+    with session(paused.address) as connection:
+        connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [SLOT])
+        connection.execute(
+            "SELECT pg_replication_slot_advance(slot_name, %s) FROM pg_replication_slots"
+            " WHERE slot_name = %s AND restart_lsn < %s::pg_lsn",
+            [begin, SLOT, begin],
+        )
+
+
 def _place(made: Path, candidate: Candidate, folder: Path) -> None:
     """Move the data and its tablespaces to their final place."""
     spaces = folder.with_name(f"{folder.name}.tablespaces")
@@ -105,9 +125,13 @@ def _place(made: Path, candidate: Candidate, folder: Path) -> None:
         link = made / DATA / TABLESPACES / str(space.oid)
         link.unlink()
         link.symlink_to(spaces / str(space.oid))
+    if _tablespaces(candidate):
+        sync_folder(spaces)
+        sync_folder(made / DATA / TABLESPACES)
     if folder.exists():
         folder.rmdir()
     (made / DATA).rename(folder)
+    sync_folder(folder.parent)
 
 
 def _tablespaces(candidate: Candidate) -> tuple[Tablespace, ...]:

@@ -33,7 +33,7 @@ class Kept:
         return self.state in _DROPPABLE
 
 
-def look(server: Databases) -> list[Kept]:
+def read(server: Databases) -> list[Kept]:
     """Production first, then the kept databases by name."""
     production, marks = server.address.database, server.marks()
     unfinished = server.starting_with(WORKING)
@@ -58,7 +58,7 @@ def choose(server: Databases, name: str) -> Kept:
     Raises:
         UsageError: it does not exist, it is in production, or it is not ours.
     """
-    found = next((each for each in look(server) if each.name == name), None)
+    found = next((each for each in read(server) if each.name == name), None)
     if found is None:
         raise UsageError(f"{name} was not left by a restore or a promotion; nothing was dropped", hint=HINT)
     if not found.droppable:

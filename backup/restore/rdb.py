@@ -8,14 +8,14 @@ from backup.errors import UnprovableError, VerificationError
 from backup.load.download import check_space, download
 from backup.load.throwaway import private_folder, sweep_folders
 from backup.progress import Reporter
-from backup.verify.redis import check_rdb, look
+from backup.verify.redis import check_rdb, unloadable_reasons
 from backup.wiring import Wiring
 from sidecar import UsageError
 
 
 def _checked(wiring: Wiring, entry: Entry, rdb: Path, reporter: Reporter) -> list[Difference]:
     """What is wrong with a file. Its digest matched, so a version that the programs here do not know is written unchecked."""
-    reasons = look(rdb, entry.manifest, wiring.redis_programs)
+    reasons = unloadable_reasons(rdb, entry.manifest, wiring.redis_programs)
     try:
         if not reasons:
             return check_rdb(wiring.redis_programs, rdb, wiring.stop.check)

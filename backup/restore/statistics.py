@@ -1,4 +1,4 @@
-"""Collects the planner's statistics of a restored database. What cannot be read leaves a note: the rows are there."""
+"""Collects the planner's statistics of a restored database. A note reports each table that cannot be analysed."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ ORDER BY 1, 2
 
 
 def collect(connection: Connection[TupleRow]) -> list[str]:
-    """Collect them for all tables at once, or, where that fails, table by table; returns a note for each that has none."""
+    """Collect them for all tables at once or, if that fails, table by table; returns a note for each failure."""
     tables = connection.execute(_TABLES).fetchall()
     if not any(remote for *_, remote in tables) and not _failure(connection, sql.SQL("ANALYZE")):
         return []

@@ -1,8 +1,8 @@
-"""Swaps two databases, and swaps them back, in one transaction, so that no failure can separate the two renames.
+"""Swaps two databases, or swaps them back. Both renames are in one transaction, so no failure can separate them.
 
 The rename takes a lock on the database that new connections wait for. Meanwhile, a second connection closes the
-existing ones. So a pool that reconnects at once cannot win the race, and there is no need to disallow connections before
-and allow them again afterwards.
+existing ones. So a pool that reconnects at once cannot win the race, and connections need not be disallowed beforehand
+and allowed again afterwards.
 """
 
 import logging
@@ -145,7 +145,7 @@ def _newest(marks: dict[str, Mark], database: str) -> str | None:
 
 def _promotable(server: Databases, database: str, mark: Mark | None, name: str) -> Mark:
     if not server.exists(name):
-        raise UsageError(f"{name} is not a configured database", hint="restore one: python -m backup restore")
+        raise UsageError(f"{name} does not exist on the server", hint="restore one: python -m backup restore")
     if mark is None or mark.state not in ("restored", "undone", "before"):
         raise UsageError(
             f"{name} was not created by a restore" if mark is None else f"{name} is {mark.state}",
@@ -169,10 +169,10 @@ def _swap(server: Databases, swap: Swap, reporter: Reporter, *, incoming: Mark, 
     involved = [name for name in (swap.production if swap.kept else "", swap.incoming) if name]
     _check_prepared(server, involved)
     for name in involved:
-        if there := server.connected(name):
-            reporter.step(f"connections to {name} will be ended: {', '.join(there)}")
+        if clients := server.connected(name):
+            reporter.step(f"connections to {name} will be closed: {', '.join(clients)}")
     reporter.step(f"swap: {swap.production} → {swap.kept or 'nothing'}, {swap.incoming} → {swap.production}")
-    with _disconnecting(server.address, involved), _explained(server, involved), server.at_once():
+    with _disconnecting(server.address, involved), _explained(server, involved), server.transaction():
         if swap.kept:
             server.rename(swap.production, swap.kept)
             server.mark(swap.kept, outgoing)

@@ -21,7 +21,7 @@ from sidecar.web import Request, Response, Route
 log = logging.getLogger(__name__)
 
 # Each read lists all of the stored WAL, which takes some seconds for a month of it.
-WAL_LOOK_SECONDS = 300.0
+WAL_POLL_SECONDS = 300.0
 
 
 def serve(wiring: Wiring) -> None:
@@ -73,8 +73,8 @@ def scheduled(state: State, work: Jobs) -> Scheduler:
     schedules.every(settings.catalogue_refresh, state.refresh)
     if any(isinstance(target, ServerTarget) for target in state.wiring.everything):
         schedules.every(UPKEEP_SECONDS, work.renew_bases, queued=True)
-        schedules.once("", state.look_at_wal)
-        schedules.every(WAL_LOOK_SECONDS, state.look_at_wal)
+        schedules.once("", state.read_wal)
+        schedules.every(WAL_POLL_SECONDS, state.read_wal)
     if settings.notify_addresses:
         schedules.every(settings.catalogue_refresh, work.notify)
     if state.wiring.spool is not None:

@@ -58,7 +58,7 @@ class Jobs:
             self._back_up(missed)
 
     def renew_bases(self) -> None:
-        """Take a base backup of each server at once whose stored WAL has a gap without a later base backup."""
+        """Take a base backup of each server whose stored WAL has a gap without a later base backup."""
         if not self._state.problems.get("main"):
             for target in self._wiring.everything:
                 if isinstance(target, ServerTarget):
@@ -95,14 +95,14 @@ class Jobs:
             return
         for target in self._wiring.targets:
             history = self._state.history(target.name)
-            self._notifier.look(history, died=self._state.died(history) is not None)
+            self._notifier.send_changes(history, died=self._state.died(history) is not None)
 
     def forward_spool(self) -> None:
         """Move spooled backups to the store, once the store is available again."""
         spool = self._wiring.spool
         if spool is not None and any(True for _ in spool.walk()) and not self._state.problems.get("main"):
-            brought = forward(self._wiring)
-            log.info("spooled backups were moved to the store backups=%d", brought)
+            moved = forward(self._wiring)
+            log.info("spooled backups were moved to the store backups=%d", moved)
             self._state.refresh()
 
     def _back_up(self, targets: Iterable[Target]) -> None:
@@ -120,7 +120,7 @@ class Jobs:
             self._pings.proven()
 
     def _in_turn(self, targets: Iterable[Target]) -> list[Target]:
-        """Servers first; databases whose last run failed come last, because they may take all of their time again."""
+        """Servers first; databases whose last run failed come last, because they may use all of their time again."""
 
         def place(target: Target) -> tuple[bool, bool]:
             last = self._state.history(target.name).newest("backup", finished=True)
@@ -193,7 +193,7 @@ class Jobs:
     def _missed(self, target: Target) -> bool:
         history = self._state.history(target.name)
         if history.others and not history.backups:
-            return True  # a key was set since the last run, so nothing unsigned counts any more
+            return True  # a key was set since the last run, so unsigned backups no longer count
         since = last_made(history)
         settings = self._wiring.settings
         return since is not None and missed(
@@ -201,7 +201,7 @@ class Jobs:
         )
 
     def _for_each(self, action: Callable[[Target], object]) -> None:
-        """Do it for each database, and look at the database again unless it returned False: nothing has changed."""
+        """Run the action for each database, and refresh its state unless the action returned False (nothing changed)."""
         for target in self._wiring.everything:
             changed: object = None
             try:

@@ -61,7 +61,7 @@ class Scheduler:
             executors={name: Queue(pool) for name, pool in self._pools.items()},
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
-        self._scheduler.add_listener(self._tell_skipped, EVENT_JOB_MAX_INSTANCES)
+        self._scheduler.add_listener(self._log_skipped, EVENT_JOB_MAX_INSTANCES)
 
     def add(self, name: str, expression: str, work: Callable[[], None]) -> None:
         """Run a job at the times of a cron expression."""
@@ -106,7 +106,7 @@ class Scheduler:
 
         return guarded
 
-    def _tell_skipped(self, event: JobSubmissionEvent) -> None:
+    def _log_skipped(self, event: JobSubmissionEvent) -> None:
         if event.job_id in self._state.jobs:
             log.warning("%s is skipped once: its previous run is still in progress or waiting", event.job_id)
             self._note_next()

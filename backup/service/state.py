@@ -14,7 +14,7 @@ from backup.catalogue.records import Attempt
 from backup.errors import StoreError
 from backup.physical.coverage import Period, coverage_of, periods
 from backup.replication.merged import Catalogues
-from backup.replication.offsite import Offsite, look
+from backup.replication.offsite import Offsite, read_offsite
 from backup.wiring import Wiring
 from sidecar import OpsError, UsageError
 from sidecar.humanize import duration
@@ -88,7 +88,7 @@ class State:
                 "main": f"{type(error).__name__} while it was read; see the log",
             }
 
-    def look_at_wal(self) -> None:
+    def read_wal(self) -> None:
         """Read what can be recovered of each server. That lists all of its WAL, so it is done less often than the rest."""
         found: dict[str, tuple[Period, ...]] = {}
         for target in self.wiring.servers:
@@ -114,7 +114,7 @@ class State:
             if self.wiring.spool is not None:
                 self.problems["spool"] = None
             if self.wiring.offsite is not None and (database is None or self.problems["offsite"] == UNREAD):
-                self._look_offsite()
+                self._read_offsite()
         for name, problem in self.problems.items():
             if problem:
                 log.warning("the %s store cannot be read: %s", name, problem)
@@ -133,9 +133,9 @@ class State:
         return None
 
     def silence(self, database: str) -> float:
-        """Seconds since the work in progress last got an answer; 0 if there is none.
+        """Seconds since the work in progress last got a response; 0 if there is none.
 
-        A run waits for its database and its store, a verification for the server of BACKUP_VERIFY_URL.
+        A run waits for its database and its store, a verification for the server at BACKUP_VERIFY_URL.
         """
         pulse = self.wiring.stop.pulses.get(database)
         return pulse.silence if pulse else 0.0
@@ -157,10 +157,10 @@ class State:
         for name in self.names:
             self.wiring.journal(name).deliver()
 
-    def _look_offsite(self) -> None:
+    def _read_offsite(self) -> None:
         assert self._offsite is not None
         try:
-            self.offsite = look(self._offsite, self.names, self.wiring.clock())
+            self.offsite = read_offsite(self._offsite, self.names, self.wiring.clock())
         except StoreError as error:
             self.problems["offsite"] = error.message
         else:

@@ -25,7 +25,7 @@ class ArchiveSettings(Settings):
         2,
         ge=1,
         le=19,
-        description="zstd level; 3 compresses 3 % better and takes 1.5 times as long",
+        description="zstd level; 3 compresses 3% better and takes 1.5 times as long",
     )
     threads: int = Field(
         0,
@@ -47,5 +47,5 @@ class ArchiveSettings(Settings):
     stall_timeout: float = Field(
         1800,
         gt=0,
-        description="Seconds without a byte or an answer from the database and the store, after which a run counts as failed. Raise it if a dump is silent for longer, as when it reads a large table of deleted rows",
+        description="Seconds without a byte or a response from the database and the store, after which a run counts as failed. Raise it if a dump is silent for longer, as when it reads a large table of deleted rows",
     )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 
+from backup.settings.words import CommandLine
 from sidecar.settings import Settings
 
 
@@ -50,7 +51,7 @@ class ProofSettings(Settings):
         None,
         description="Folder of `*.sql` files, each a query that must return true in a restored database",
     )
-    verify_command: str | None = Field(
+    verify_command: CommandLine = Field(
         None,
         description="Command that must exit with 0 when `DATABASE_URL` names a restored database, such as `python manage.py migrate --check`",
     )

@@ -1,10 +1,8 @@
 """What is backed up, and the commands before and after it."""
 
-import shlex
+from pydantic import Field, SecretStr
 
-from pydantic import Field, SecretStr, field_validator
-
-from backup.settings.words import Words
+from backup.settings.words import CommandLine, Words
 from sidecar.settings import Settings
 
 
@@ -28,11 +26,11 @@ class SourceSettings(Settings):
         (),
         description="Tables whose rows are left out, but not their definitions; written like BACKUP_EXCLUDE_TABLES",
     )
-    before_command: str | None = Field(
+    before_command: CommandLine = Field(
         None,
         description="Command to run before each backup; if it does not exit with 0, no backup is taken. It is not run by a shell",
     )
-    after_command: str | None = Field(
+    after_command: CommandLine = Field(
         None,
         description="Command to run after each backup, even a failed one: `HOOK_OUTCOME` is `success` or `failure`",
     )
@@ -52,12 +50,3 @@ class SourceSettings(Settings):
         None,
         description="PostgreSQL servers (15 or newer) whose WAL is streamed to the store, for point-in-time recovery: `name=url`, separated by commas. The role needs REPLICATION. Encryption is required",
     )
-
-    @field_validator("before_command", "after_command")
-    @classmethod
-    def _command(cls, value: str | None) -> str | None:
-        try:
-            words = shlex.split(value or "")
-        except ValueError as error:
-            raise ValueError(f"not a valid command: {error}") from None
-        return value if words else None

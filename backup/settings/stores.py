@@ -72,7 +72,7 @@ class StoreSettings(Settings):
     store_timeout: float = Field(
         60.0,
         gt=0,
-        description="Seconds to wait for an answer from the store",
+        description="Seconds to wait for a response from the store",
     )
     spool_dir: Path | None = Field(
         None,

@@ -141,7 +141,7 @@ class RetryingStore(Store):
 
     def _failed(self, error: StoreError, attempt: int) -> None:
         if isinstance(error, NotFoundError | KeptError):
-            return  # an answer, not a failure
+            return  # a response, not a failure
         with self._lock:
             self.errors[error.operation] += 1
         if error.transient:  # the caller reports any other failure

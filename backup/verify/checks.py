@@ -14,14 +14,38 @@ from backup.cancellation import never
 from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import OURS, VerificationError
+from backup.hooks import unstartable
 from backup.pipeline.child import run_child
 from backup.postgres.children import child_access
 from backup.postgres.dsn import Address
 from backup.postgres.session import OWN_PATH, connect
 from sidecar import OpsError
+from sidecar.humanize import counted
 
 SECONDS = 600
 EXCERPT = 300
+
+
+def usable(folder: Path | None, command: str | None) -> str:
+    """Refuse what could not be run, before anything is restored: it would say nothing about the backup.
+
+    Returns:
+        What will be run, in words.
+
+    Raises:
+        VerificationError: the folder or a query cannot be read, or the command cannot be started.
+    """
+    found = []
+    if folder is not None:
+        queries = [_query(file) for file in _files(folder)]
+        found.append(f"{counted(len(queries), 'SQL file')} in {folder}")
+    if command is not None:
+        if problem := unstartable(command):
+            raise VerificationError(
+                f"BACKUP_VERIFY_COMMAND: {problem}", hint="check its path and its first line"
+            )
+        found.append(command)
+    return ", ".join(found)
 
 
 def sql_checks(folder: Path, address: Address) -> Iterator[Difference]:
@@ -31,7 +55,7 @@ def sql_checks(folder: Path, address: Address) -> Iterator[Difference]:
         VerificationError: the folder cannot be read.
     """
     for file in _files(folder):
-        found = _first_value(address, file.read_text(encoding="utf-8"))
+        found = _first_value(address, _query(file))
         if found != "true":
             yield Difference(kind="check", object=file.name, expected="true", found=found)
 
@@ -44,7 +68,7 @@ def command_check(
     It is confined: it can read programs, libraries, the working directory and the files named in its arguments,
     write to ``folder``, and reach the network only if the database is remote.
     """
-    words = _words(command)
+    words = shlex.split(command)
     deadline = time.monotonic() + SECONDS
     confinement = Confinement(folder, _readable(words)).connecting(address.public)
 
@@ -89,16 +113,6 @@ def _readable(words: list[str]) -> tuple[Path, ...]:
     return tuple(path for path in readable if path != Path("/"))
 
 
-def _words(command: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    except ValueError as error:
-        raise VerificationError(
-            f"BACKUP_VERIFY_COMMAND={command} is not a valid command: {error}",
-            hint="check its quotes; it is not run by a shell",
-        ) from None
-
-
 def url(address: Address) -> str:
     """An address as a URL for Django's settings; socket paths are percent-encoded."""
     public = address.public
@@ -116,6 +130,15 @@ def _files(folder: Path) -> list[Path]:
             hint="mount the folder with the *.sql files there",
         )
     return sorted(folder.glob("*.sql"))
+
+
+def _query(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise VerificationError(
+            f"{file} cannot be read: {error}", hint="make it a readable file in UTF-8"
+        ) from None
 
 
 def _first_value(address: Address, query: str) -> str:

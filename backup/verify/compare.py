@@ -1,6 +1,7 @@
 """Compares a restored database with the dump it came from."""
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -9,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from backup.cancellation import Check, StoppedError, carry, never
+from backup.cancellation import Check, also, carry, never
 from backup.catalogue import layout
 from backup.catalogue.manifest import Expression, Manifest, Sequence
 from backup.catalogue.records import Difference
@@ -21,7 +22,7 @@ from backup.programs import Programs
 from backup.progress import Progress, silent
 from backup.verify import heirs
 from backup.verify.column_order import equal_in_order
-from backup.verify.digests import CREATION, Digests, Key, compare
+from backup.verify.digests import CREATION, Digests, Key, Known, compare
 from backup.verify.dumps import Restored, archive_digests
 from backup.verify.large_tables import Exchange
 from backup.verify.moved_rows import Part, only_moved
@@ -31,12 +32,19 @@ _DATA = {"TABLE DATA", "BLOBS", "SEQUENCE SET"}
 _Work: TypeAlias = Callable[[Check], Digests]
 # Every new database has it, so a restore brings it back where it was dropped.
 _ALWAYS = "plpgsql"
+# A dump has it only if it was dropped and created again. Whether it is there is compared with the other extensions.
+_RECREATED: tuple[Key, Key] = (("EXTENSION", "-", _ALWAYS), ("COMMENT", "-", f"EXTENSION {_ALWAYS}"))
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The digests of an archive that is read while something more important uses the processors."""
+    """The digests of an archive that is read while something more important uses the processors.
 
+    Attributes:
+        known: the objects that were read so far.
+    """
+
+    known: Known
     _digests: Future[Digests]
     _needed: threading.Event
 
@@ -110,14 +118,23 @@ def _uses(expression: Expression, most: Mapping[str, int]) -> str:
 def sequences_behind(
     manifest: Manifest, positions: Iterable[Sequence], advancing: Collection[str]
 ) -> Iterator[Difference]:
-    """Sequences advance regardless of the snapshot. Only a sequence that is behind it would return a value twice."""
-    found = {each.name: each.last_value for each in positions if each.name in advancing}
-    for each in manifest.sequences:
-        value = found.get(each.name)
-        if value is not None and each.last_value is not None and value < each.last_value:
-            yield Difference(
-                kind="sequence", object=each.name, expected=f"at least {each.last_value}", found=str(value)
-            )
+    """Sequences advance regardless of the snapshot. Only a sequence that is behind it would return a value twice.
+
+    Names with dots may be those of two sequences, whose values are compared in order.
+    """
+    wanted, found = _values(manifest.sequences), _values(positions)
+    for name, values in wanted.items():
+        for least, value in zip(values, found[name] if name in advancing else (), strict=False):
+            if value < least:
+                yield Difference(kind="sequence", object=name, expected=f"at least {least}", found=str(value))
+
+
+def _values(sequences: Iterable[Sequence]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = defaultdict(list)
+    for each in sequences:
+        if each.last_value is not None:
+            found[each.name].append(each.last_value)
+    return defaultdict(list, {name: sorted(values) for name, values in found.items()})
 
 
 def compare_dumps(
@@ -140,13 +157,16 @@ def compare_dumps(
         expected: the archive's digests, if it is being read already.
         exchange: how the server, if it is a throwaway one, passes the rows of large tables.
     """
-    restored = Restored(programs, address, manifest.server.encoding, archive.parent, progress, exchange)
+    known = expected.known if expected else Known()
+    restored = Restored(
+        programs, address, manifest.server.encoding, archive.parent, progress, exchange, known
+    )
     with ExitStack() as stack:
         mine = (
             expected.hurry()
             if expected
             else stack.enter_context(
-                _in_background(check, lambda either: archive_digests(programs, archive, either))
+                _in_background(check, lambda either: archive_digests(programs, archive, either, known))
             )
         )
         theirs = stack.enter_context(_in_background(check, carry(partial(restored.digests, mine))))
@@ -214,21 +234,18 @@ def rows_left_out(manifest: Manifest, labels: Iterable[str]) -> set[str]:
 @contextmanager
 def reading(programs: Programs, archive: Path, check: Check) -> Iterator[Reading]:
     """The digests of an archive, which is read while it is restored, in the time that the restore leaves."""
-    needed = threading.Event()
-    with _in_background(check, lambda either: archive_digests(programs, archive, either, needed)) as found:
-        yield Reading(found, needed)
+    known, needed = Known(), threading.Event()
+    with _in_background(
+        check, lambda either: archive_digests(programs, archive, either, known, needed)
+    ) as found:
+        yield Reading(known, found, needed)
 
 
 @contextmanager
 def _in_background(check: Check, work: _Work) -> Iterator[Future[Digests]]:
     """The result of work in a thread, whose check also stops it as soon as the block is left, for any reason."""
     left = threading.Event()
-
-    def either() -> None:
-        check()
-        if left.is_set():
-            raise StoppedError("the other dump could not be read, or a signal arrived", hint="run it again")
-
+    either = also(check, left, "the other dump could not be read, or a signal arrived")
     with ThreadPoolExecutor(1, thread_name_prefix="digest") as pool:
         try:
             yield pool.submit(work, either)
@@ -246,6 +263,8 @@ def _harmless(
     """Why a difference is none: a correct restore makes it too. Empty if it is one."""
     if key[0] == "COMMENT" and key[2].startswith("EXTENSION ") and key not in expected:
         return "it was removed, and comes back with the extension"
+    if key in _RECREATED and _RECREATED[0] in expected and key not in found:
+        return "it was created again; every new database has it, and a dump leaves it out"
     if key not in expected or key not in found:
         return ""
     one, other = expected[key], found[key]

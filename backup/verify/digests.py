@@ -31,6 +31,8 @@ _LARGE_OBJECTS = "BLOBS"
 EXCERPT = 2000
 # A dump begins with the properties of the database, under its name, which differs after a restore.
 DATABASE = "database"
+# Known texts are kept up to this many bytes in all.
+KNOWN_BYTES = 64 << 20
 _OF_DATABASE = re.compile(r"DATABASE(?: PROPERTIES)?")
 _ABOUT_DATABASE = re.compile(r"(?:ACL|COMMENT|SECURITY LABEL)")
 
@@ -105,16 +107,53 @@ class Rows:
         return Digest(self._hash.hexdigest(), self.count, self._copy.decode(errors="replace"), self._owner)
 
 
+class Known:
+    """Objects of one dump with their digests, so that another dump with the same bytes need not be read statement by statement.
+
+    Only whole texts are compared: from the header of an object up to that of the next one. How a text is read depends on
+    nothing before it, so the same text has the same digest.
+    """
+
+    def __init__(self, limit: int = KNOWN_BYTES) -> None:
+        self._objects: dict[bytes, tuple[bytes, Key, Digest]] = {}
+        self._room = limit
+
+    def add(self, header: bytes, text: bytes, key: Key, digest: Digest) -> None:
+        """Take an object, as long as there is room.
+
+        Args:
+            text: all lines from the header on, up to the next header.
+        """
+        if len(text) <= self._room:
+            self._room -= len(text)
+            self._objects[header] = text, key, digest
+
+    def at(self, header: bytes, data: bytes, position: int) -> tuple[int, Key, Digest] | None:
+        """The object at a position, with the position of the next one; None unless its whole text is the same."""
+        if header not in self._objects:
+            return None
+        text, key, digest = self._objects[header]
+        end = position + len(text)
+        # Where the other text goes on, this one has to end.
+        return (end, key, digest) if data.startswith(text, position) and HEADER.match(data, end) else None
+
+
 class Parser:
     """Computes the digests of a plain-text dump whose pieces are fed to it.
 
     It reads definitions line by line, and rows in large pieces, because most of a dump is rows.
+
+    Args:
+        known: objects that were read before; those that lie within one piece are added to it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: Known | None = None) -> None:
         self._found: Digests = {}
         self._rest = b""
         self._object: _Object | None = None
+        self._known = known or Known()
+        # Where the object begins in the piece; -1 if it began in an earlier one.
+        self._began = -1
         # The name of the database, as statements quote it.
         self._database = b""
 
@@ -134,11 +173,12 @@ class Parser:
                 break
             position = end
         self._rest = data[position:]
+        self._began = -1
 
     def finish(self) -> Digests:
         """The digests, once the whole dump was fed."""
         if self._rest:
-            self._line(self._rest)
+            self._line(self._rest, 0, self._rest)
         self._close()
         return self._found
 
@@ -155,39 +195,54 @@ class Parser:
 
     def _take_line(self, data: bytes, position: int) -> int:
         end = data.find(b"\n", position) + 1
-        if end == 0:
-            return position
-        self._line(data[position:end])
-        return end
+        return self._line(data, position, data[position:end]) if end else position
 
-    def _line(self, line: bytes) -> None:
+    def _line(self, data: bytes, position: int, line: bytes) -> int:
+        """Take a line at a position; returns the position after what was taken."""
         header = HEADER.fullmatch(line) if line.startswith(b"-- ") and self._may_begin() else None
         if header is not None:
-            self._close()
-            self._object = _Object(header)
+            self._close(data[self._began : position] if self._began >= 0 else b"")
+            if known := self._known.at(line, data, position):
+                self._add(*known[1:])
+                return known[0]
+            self._object, self._began = _Object(header), position
         elif self._object is not None:
             self._object.line(line)
+        return position + len(line)
 
     def _may_begin(self) -> bool:
         """A line that looks like a header inside a string belongs to that string."""
         return self._object is None or self._object.between
 
-    def _close(self) -> None:
+    def _close(self, text: bytes = b"") -> None:
+        """End the object.
+
+        Args:
+            text: all of its lines, if they are there.
+        """
         if self._object is None:
             return
         one = self._object
         if one.of_database:
-            self._database = one.forget_name(self._database)
-        key, number = one.key, 2
+            # The rest of these depends on the name, which another one states.
+            self._database, text = one.forget_name(self._database), b""
+        digest = one.digest()
+        if text:
+            self._known.add(one.header, text, one.key, digest)
+        self._add(one.key, digest)
+        self._object = None
+
+    def _add(self, key: Key, digest: Digest) -> None:
+        name, number = key[2], 2
         # Overloaded functions differ in their names; other duplicates are numbered.
         while key in self._found:
-            key, number = (*one.key[:2], f"{one.key[2]} #{number}"), number + 1
-        self._found[key] = one.digest()
-        self._object = None
+            key, number = (*key[:2], f"{name} #{number}"), number + 1
+        self._found[key] = digest
 
 
 class _Object:
     def __init__(self, header: re.Match[bytes]) -> None:
+        self.header = header[0]
         self.key = key_of(header)
         self.in_rows = False
         self._within_row = False
@@ -328,7 +383,7 @@ def compare(expected: Digests, found: Digests) -> Iterator[tuple[Key, str, str]]
 
 
 def _existence(digest: Digest | None) -> str:
-    return "nothing" if digest is None else "it exists"
+    return "nothing" if digest is None else "an object"
 
 
 def _describe(expected: Digest, found: Digest) -> tuple[str, str]:

@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from backup.cancellation import Check, carry
@@ -17,7 +17,7 @@ from backup.postgres.exclusion import exact_pattern
 from backup.programs import Programs, clean_environment
 from backup.progress import Progress, silent
 from backup.verify import large_tables
-from backup.verify.digests import Digests, Key, Parser
+from backup.verify.digests import Digests, Key, Known, Parser
 from backup.verify.large_tables import Exchange, Large
 
 # A third of the share of what restores: then it is done when a restore that uses all processors is.
@@ -33,6 +33,7 @@ class Restored:
         folder: where the programs may write.
         progress: called with the bytes of what is read.
         exchange: how the server passes the rows of large tables; None if only a dump reads it.
+        known: objects of the archive that were read already.
     """
 
     programs: Programs
@@ -41,6 +42,7 @@ class Restored:
     folder: Path
     progress: Progress = silent
     exchange: Exchange | None = None
+    known: Known = field(default_factory=Known)
 
     def digests(self, expected: Future[Digests], check: Check) -> Digests:
         """The digests of a new dump.
@@ -94,7 +96,7 @@ class Restored:
             f"--dbname={self.address.conninfo}",
         ]
         confinement = Confinement(self.folder).connecting(self.address.public)
-        parser = Parser()
+        parser = Parser(self.known)
         with (
             child_access(self.address) as (env, fds),
             ChildSource(
@@ -111,16 +113,17 @@ def _equal(key: Key, expected: Digests, found: Digests) -> bool:
 
 
 def archive_digests(
-    programs: Programs, archive: Path, check: Check, needed: threading.Event | None = None
+    programs: Programs, archive: Path, check: Check, known: Known, needed: threading.Event | None = None
 ) -> Digests:
     """Read an archive as text.
 
     Args:
+        known: takes the objects that were read.
         needed: until it is set, the reading gives way to everything else.
     """
     command = [programs.path("pg_restore"), "--create", "--no-tablespaces", "--file=-", str(archive)]
     confinement = Confinement(archive.parent)
-    parser = Parser()
+    parser = Parser(known)
     # The program itself does not give way, because its priority cannot be restored. It waits until its output is read.
     with ChildSource(
         command, env=clean_environment(), hint=_HINT, confinement=confinement, check=check

@@ -20,13 +20,13 @@ from threading import Event
 from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
-from backup.cancellation import Check, carry, look
+from backup.cancellation import Check, carry, check_cancelled
 from backup.postgres.dsn import Address
 from backup.postgres.session import session
 from backup.progress import Progress
 from backup.verify.digests import Digests, Key, Rows
 
-# Bytes of a table, with what is stored apart from its rows, from which on pieces of it are read at once.
+# Size in bytes of a table, including what is stored apart from its rows, from which pieces of it are read in parallel.
 LEAST = 16 << 20
 # Bytes of a piece in the table.
 PIECE = 8 << 20
@@ -183,7 +183,7 @@ def _digest(piece: "Future[tuple[Path, int]]", rows: Rows, check: Check, progres
         if not stat.S_ISREG(os.fstat(written.fileno()).st_mode):
             raise OSError(f"{file} is not a regular file")
         while length := written.readinto(buffer):
-            look()
+            check_cancelled()
             check()
             rows.add(buffer[:length])
             progress(length)

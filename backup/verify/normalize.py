@@ -19,8 +19,10 @@ _MORE = (
     + _MODIFIER
     + rb")*"
 )
+# A type, as it is printed in a cast, without the brackets of an array.
+TYPE = _WORD + rb"(?:\." + _WORD + rb")*" + _MODIFIER + _MORE
 # The type of an array's elements in a cast that follows the array.
-_CAST = re.compile(rb"::(" + _WORD + rb"(?:\." + _WORD + rb")*" + _MODIFIER + _MORE + rb")\[\](?!\[)")
+_CAST = re.compile(rb"::(" + TYPE + rb")\[\](?!\[)")
 # Expressions without parentheses under a cast in the short form: constants, columns, calls, and casts of these.
 _SIMPLE = re.compile(
     rb"(?:"

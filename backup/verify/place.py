@@ -1,6 +1,6 @@
 """What a database needs from the host that verifies it, as far as its own server can tell.
 
-A restore would show the same later, in its errors (:mod:`backup.verify.provable`).
+A restore would report the same problems later, as errors (:mod:`backup.verify.provable`).
 """
 
 import re
@@ -14,7 +14,7 @@ from backup.catalogue.manifest import Server
 from backup.programs import Programs
 from backup.verify.provable import missing_locales
 
-# Extensions that exist only in a server that has loaded their library at its start, with the other settings that they need.
+# Extensions whose library the server must load when it starts, with the other settings that they need.
 _PRELOADED = {"citus": "", "pg_cron": "; cron.database_name=restored", "pgaudit": "", "timescaledb": ""}
 _NO_ICU = b"ICU is not supported in this build"
 _DICTIONARIES = """
@@ -37,7 +37,7 @@ ORDER BY 1, 2
 """
 _ZONES = Path("/usr/share/zoneinfo")
 _ZONE = re.compile(r"[A-Za-z_]+(?:/[\w+-]+)+")
-# Options of dictionaries that name a file, by what its name ends with; a thesaurus has another ending.
+# Options of dictionaries that name a file, and the file's extension; that of a thesaurus differs.
 _FILES = {"dictfile": "dict", "afffile": "affix", "stopwords": "stop", "synonyms": "syn", "rules": "rules"}
 _OPTION = re.compile(r"\b(?P<name>\w+) = '(?P<value>(?:[^']|'')*)'")
 
@@ -68,7 +68,7 @@ def _preloaded(connection: Connection[TupleRow], options: Mapping[str, str]) -> 
     loaded = re.split(r"[\s,]+", options.get("shared_preload_libraries", ""))
     query = "SELECT extname FROM pg_extension WHERE extname = ANY(%s) ORDER BY 1"
     wanted = [row[0] for row in connection.execute(query, [list(_PRELOADED)])]
-    # All at once, with what is loaded already: the setting has one list.
+    # The advice names all of them, and those that are already loaded: the setting is a single list.
     libraries = ",".join(dict.fromkeys([*filter(None, loaded), *wanted]))
     advice = f"set BACKUP_VERIFY_OPTIONS=shared_preload_libraries={libraries}{''.join(_PRELOADED[name] for name in wanted)}"
     for name in wanted:
@@ -123,6 +123,6 @@ def _missing(collate: str, ctype: str) -> list[str]:
 def _files(template: str, options: str) -> Iterator[str]:
     """The files that a dictionary reads, by PostgreSQL's names for them."""
     for option in _OPTION.finditer(options):
-        ending = _FILES.get(option["name"].lower())
-        if ending and not (ending == "rules" and template != "unaccent"):
-            yield f"{option['value'].replace(chr(39) * 2, chr(39))}.{'ths' if ending == 'dict' and template == 'thesaurus' else ending}"
+        extension = _FILES.get(option["name"].lower())
+        if extension and not (extension == "rules" and template != "unaccent"):
+            yield f"{option['value'].replace(chr(39) * 2, chr(39))}.{'ths' if extension == 'dict' and template == 'thesaurus' else extension}"

@@ -56,7 +56,7 @@ def beforehand(manifest: Manifest, programs: Programs, folder: Path | None, *, g
 
     Args:
         folder: the folder in which the restore would use space.
-        given: whether the server is a configured one, whose extensions are not known here.
+        given: whether the server is a configured one, which :mod:`backup.verify.configured` asks.
     """
     return [
         *_programs(manifest, programs),
@@ -92,7 +92,7 @@ def no_room(needed: int, folder: Path | None) -> Iterator[str]:
     place = folder or Path(tempfile.gettempdir())
     free = shutil.disk_usage(place).free if place.is_dir() else needed
     if free < needed:
-        yield f"it needs about {size(needed)} in {place}, and {size(free)} are free: set BACKUP_WORK_DIR"
+        yield f"it needs about {size(needed)} in {place}, but only {size(free)} is free: set BACKUP_WORK_DIR"
 
 
 def too_long(folder: Path | None) -> Iterator[str]:

@@ -28,8 +28,10 @@ from backup.redis.product import head, product_here, program, refusal, signature
 from sidecar.signals import uninterrupted
 
 LOAD_SECONDS = 1800.0
-# Seconds without an answer after which a server is queried again while it loads; after loading, it has failed.
+# Seconds without a response after which a server is queried again while it loads; after loading, it has failed.
 ANSWER_SECONDS = 10.0
+# More than any server has without need; one that appears only while the RDB is written is not in the manifest.
+MIN_DATABASES = 1024
 _TOO_NEW = re.compile(
     r"Can't handle RDB format version|Wrong signature|unsupported RDB|Unknown RDB (?:encoding|object) type"
 )
@@ -40,7 +42,7 @@ _MODULE = re.compile(
 )
 
 
-def look(rdb: Path, manifest: Manifest, programs: Programs) -> list[str]:
+def unloadable_reasons(rdb: Path, manifest: Manifest, programs: Programs) -> list[str]:
     """Why the programs here cannot load a file, by its signature; empty if they can, or if that is not known."""
     file = signature(head(rdb))
     if file is None:
@@ -65,7 +67,7 @@ def check_rdb(programs: Programs, rdb: Path, check: Check = never) -> list[Diffe
     if not programs.has(name) and programs.has(name.replace("check-rdb", "server")):
         return []  # loading it proves the same
     command = [programs.path(name), str(rdb)]
-    # It writes nothing, and what is checked must stay what it was.
+    # It writes nothing, and must not be able to change the file.
     confinement = Confinement(Path(os.devnull), (rdb,))
     ended = run_child(command, env=clean_environment(), confinement=confinement, check=check, output=True)
     if ended.status == 0:
@@ -83,11 +85,12 @@ def check_rdb(programs: Programs, rdb: Path, check: Check = never) -> list[Diffe
 
 @contextmanager
 def server(
-    programs: Programs, folder: Path, check: Check = never, modules: Sequence[str] = ()
+    programs: Programs, folder: Path, manifest: Manifest, check: Check = never, modules: Sequence[str] = ()
 ) -> Iterator["redis.Redis"]:
     """A server that has loaded the RDB of a folder, reachable only through a socket in that folder.
 
     Args:
+        manifest: its numbers of databases decide how many the server has; it would not load a file with more.
         check: called while it loads; raises to stop.
         modules: files that the server loads first.
 
@@ -111,6 +114,8 @@ def server(
         "no",
         "--daemonize",
         "no",
+        "--databases",
+        str(max([MIN_DATABASES, *(space.number + 1 for space in manifest.keyspaces)])),
         *(word for module in modules for word in ("--loadmodule", module)),
     ]
     client = redis.Redis(unix_socket_path=str(socket), socket_timeout=ANSWER_SECONDS)
@@ -151,24 +156,27 @@ def _start(command: list[str], folder: Path, log: IO[bytes]) -> subprocess.Popen
 
 
 def compare_keys(manifest: Manifest, client: "redis.Redis") -> list[Difference]:
-    """Compare the keys per database with what the server counted before and after the transfer."""
+    """Compare the keys per database with what the server counted before and after the transfer.
+
+    The RDB was taken at a moment in between, when a busy server may have had more keys than at both times, or fewer.
+    """
     info = dict(client.info("keyspace"))
     loaded = {space.number: space.keys for space in keyspaces(info, info)}
     expected = {space.number: space for space in manifest.keyspaces}
     return [
         difference
         for number in sorted({*loaded, *expected})
-        for difference in _compare(number, expected.get(number), loaded.get(number, 0))
+        for difference in _compare(number, expected.get(number), manifest.keys_changed, loaded.get(number, 0))
     ]
 
 
-def _compare(number: int, expected: Keyspace | None, loaded: int) -> list[Difference]:
-    if expected is None:
-        minimum = maximum = 0
-    else:
-        # Keys with an expiry may be missing: a server does not load expired keys.
-        minimum = min(expected.keys, expected.keys_after) - expected.expiring
-        maximum = max(expected.keys, expected.keys_after)
+def _compare(number: int, expected: Keyspace | None, changed: int, loaded: int) -> list[Difference]:
+    counted = expected or Keyspace(number=number, keys=0, keys_after=0)
+    # Changes that led away from both counts and back; half of them each way.
+    aside = max(0, changed - abs(counted.keys_after - counted.keys)) // 2
+    # Keys with an expiry may be missing: a server does not load expired keys.
+    minimum = max(0, min(counted.keys, counted.keys_after) - counted.expiring - aside)
+    maximum = max(counted.keys, counted.keys_after) + aside
     if minimum <= loaded <= maximum:
         return []
     wanted = f"{maximum} keys" if minimum == maximum else f"{minimum} to {maximum} keys"

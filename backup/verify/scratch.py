@@ -1,7 +1,6 @@
 """The place that a verification restores to: a throwaway server, or a configured one."""
 
 import secrets
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,12 +12,13 @@ from backup.catalogue.manifest import Manifest
 from backup.catalogue.records import Difference
 from backup.errors import PreflightError
 from backup.load.execution import carry_out
-from backup.load.throwaway import cluster, private_folder, server_options, sweep_folders
-from backup.postgres import roles
+from backup.load.throwaway import cluster, server_options, sweep_folders
+from backup.postgres import inventory, roles
 from backup.postgres.databases import databases, roles_seen
-from backup.postgres.dsn import Address, parse
+from backup.postgres.dsn import Address
 from backup.postgres.session import session
 from backup.postgres.statements import settings_of
+from backup.verify import configured
 from backup.verify import roles as compare_roles
 from backup.verify.large_tables import Exchange
 from backup.verify.server_pulse import asked
@@ -75,7 +75,7 @@ class Scratch:
             self.expected.extend(making.expected)
             return found
         self.expected.extend(roles.for_throwaway(statements, self.manifest.server.superuser))
-        rest = list((Counter(self.expected) - Counter(making.statements)).elements())
+        rest = roles.remaining(self.expected, making.statements)
         found += carry_out(self.database, "globals", [*settings_of(statements), *rest], check)
         self.made.update(name for name, _ in roles.about(self.expected))
         return found
@@ -108,16 +108,30 @@ class Scratch:
                 return f"the original's locale is not available here; C is used instead: {error.message}"
         return None
 
+    def sorting(self) -> list[str]:
+        """How texts are sorted in another way than on the original server: a bound or a check may refuse a row here."""
+        there = self.manifest.server
+        with session(self.database) as connection:
+            here = inventory.server(connection)
+        if there.collation_version in ("", here.collation_version) or not here.collation_version:
+            return []
+        name = there.locale or there.collate
+        return [
+            f"the locale {name} has version {here.collation_version} here, and {there.collation_version} on the original"
+        ]
+
 
 @contextmanager
-def scratch(wiring: Wiring, manifest: Manifest) -> Iterator[Scratch]:
-    """An empty database for one restore. It is removed afterwards."""
+def scratch(wiring: Wiring, manifest: Manifest, folder: Path) -> Iterator[Scratch]:
+    """An empty database for one restore. It is removed afterwards.
+
+    Args:
+        folder: for the downloaded files.
+    """
     parent = wiring.settings.work_dir
     sweep_folders(parent)
-    if wiring.settings.verify_url is not None:
-        address = parse(wiring.settings.verify_url.get_secret_value(), "BACKUP_VERIFY_URL")
+    if (address := configured.address_of(wiring.settings)) is not None:
         with (
-            private_folder(parent) as folder,
             asked(address, wiring.stop, manifest.database),
             _temporary(address) as (name, version),
         ):
@@ -134,7 +148,7 @@ def scratch(wiring: Wiring, manifest: Manifest) -> Iterator[Scratch]:
         kept=wiring.round,
         encoding=manifest.server.roles_encoding,
     ) as own:
-        yield Scratch(wiring, manifest, own.folder, own.address.named(DATABASE), own.version, given=False)
+        yield Scratch(wiring, manifest, folder, own.address.named(DATABASE), own.version, given=False)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""Verifies a base backup of a server together with the log that follows it, at four levels.
+"""Verifies a base backup of a server together with the WAL that follows it, at four levels.
 
-0 *contiguous*: the store has all of the log that recovery needs. 1 *whole*: every file matches PostgreSQL's own list, and
-nothing was copied file by file meanwhile. 2 *recovers*: replay reaches the last transaction of the stored log, and indexes
+0 *contiguous*: the store has all of the WAL that recovery needs. 1 *whole*: every file matches PostgreSQL's own list, and
+nothing was copied file by file meanwhile. 2 *recovers*: replay reaches the last transaction of the stored WAL, and indexes
 match their tables. 3 *equal*: recovered to the snapshot of a dump, the rows are those of the dump.
 """
 
@@ -144,7 +144,7 @@ def _contiguous(wiring: Wiring, entry: Entry, findings: Findings) -> tuple[Cover
 
 
 def _holes(wiring: Wiring, candidate: Candidate) -> Iterator[Difference]:
-    """Level 0, after the base backup: a hole in the log, or a log that is known to end too early."""
+    """Level 0, after the base backup: a hole in the WAL, or WAL that is known to end too early."""
     window = candidate.window
     if not candidate.open:
         yield Difference(
@@ -174,7 +174,7 @@ def _recover(
             )
         with findings.stages.measure("check"):
             findings.differences += [*made.verify_files(), *_copied(made)]
-        # The problem with the later log is reported above; the base is proven as far as the log goes.
+        # The problem with the later WAL is reported above; the base is proven as far as the WAL goes.
         if any(each.kind != "wal" for each in findings.differences):
             return
         with findings.stages.measure("compare"):
@@ -214,7 +214,7 @@ def _equal(made: Replica, candidate: Candidate, findings: Findings) -> None:
 
 
 def _dumps(wiring: Wiring, candidate: Candidate) -> Iterator[Dump]:
-    """The newest dump of each database that was taken within the span of the log."""
+    """The newest dump of each database that was taken within the span of the WAL."""
     base = candidate.entry.manifest
     assert base.physical is not None
     for target in wiring.targets:
@@ -314,7 +314,7 @@ def _at(made: Replica, target: Mapping[str, str], findings: Findings) -> Iterato
 
 
 def _measure(made: Replica, candidate: Candidate, reached: Reached, findings: Findings) -> None:
-    """The duration of a recovery to the end of the log, and what it would have lost."""
+    """The duration of a recovery to the end of the WAL, and what it would have lost."""
     replaying, measures = findings.measures["rto"], findings.measures
     size = made.segments.archive.segment_size
     replayed = reached.position - lsn.segment_start(candidate.window.path[0].start, size)

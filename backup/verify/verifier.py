@@ -19,6 +19,7 @@ from backup.catalogue.records import Difference, Report
 from backup.errors import UnprovableError, VerificationError
 from backup.load.download import download
 from backup.load.execution import carry_out
+from backup.load.passes import Pass, passes
 from backup.load.pg_restore import load_archive
 from backup.load.properties import properties
 from backup.load.space import guarded
@@ -27,8 +28,8 @@ from backup.postgres.dsn import Address
 from backup.progress import Meter, Progress, silent
 from backup.run import TOOL
 from backup.store import Store
-from backup.verify import provable
-from backup.verify.checks import command_check, sql_checks
+from backup.verify import configured, provable
+from backup.verify.checks import command_check, sql_checks, usable
 from backup.verify.compare import Reading, compare_counts, compare_dumps, notes_on_extensions, reading
 from backup.verify.findings import Findings
 from backup.verify.large_tables import Exchange
@@ -95,7 +96,7 @@ def verify(wiring: Wiring, entry: Entry, progress: Progress = silent) -> Report:
         )
         if not report.ok:
             attempt.fail(OpsError(_first(report), hint=f"python -m backup show {report.backup}"))
-    _tell(report)
+    _log(report)
     return report
 
 
@@ -116,7 +117,7 @@ def _measured(wiring: Wiring, manifest: Manifest, progress: Progress) -> Iterato
     meter = Meter(name, progress, work="verification", expected=expected_bytes(manifest))
     wiring.proving[name] = meter
     try:
-        with meter.telling():
+        with meter.reporting():
             yield meter
     finally:
         wiring.proving.pop(name, None)
@@ -139,17 +140,31 @@ def _verify(wiring: Wiring, entry: Entry, findings: Findings, progress: Progress
 
 def _verify_postgres(wiring: Wiring, entry: Entry, findings: Findings, progress: Progress) -> str:
     manifest, settings, programs = entry.manifest, wiring.settings, wiring.programs
-    given = settings.verify_url is not None
-    findings.unprovable += provable.beforehand(manifest, programs, settings.work_dir, given=given)
+    given = configured.address_of(settings)
+    findings.unprovable += provable.beforehand(manifest, programs, settings.work_dir, given=given is not None)
+    if given is not None:
+        names = [extension.name for extension in manifest.extensions]
+        lacks = configured.lacking(given, programs, names)
+        findings.unprovable += [f"{what}: {advice}" for what, advice in lacks]
+    usable(settings.verify_checks_dir, settings.verify_command)
     if findings.unprovable:
         return programs.version("pg_restore")
     findings.suspicions += provable.suspicions(manifest.server, programs)
     findings.notes.append(NOT_COVERED)
-    with scratch(wiring, manifest) as place:
-        files = _download(wiring, entry, place.folder, findings, progress)
+    with (
+        private_folder(settings.work_dir) as folder,
+        _meanwhile(
+            partial(_prepare, wiring, entry, folder, findings, progress, alone=given is None)
+        ) as preparing,
+        scratch(wiring, manifest, folder) as place,
+    ):
+        files, runs = preparing.result()
         # Restoring bytes that are known to be wrong would only report the same fault less clearly.
         if not findings.differences:
-            _restore_and_compare(wiring, manifest, place, files, findings)
+            _restore_and_compare(wiring, manifest, place, files, runs, findings)
+        if place.given:
+            errors = [each.found for each in findings.differences]
+            findings.unprovable += configured.refused(errors)
         return place.version
 
 
@@ -168,7 +183,7 @@ def _verify_redis(wiring: Wiring, entry: Entry, findings: Findings, progress: Pr
         if findings.differences:
             return here
         rdb = files["rdb"].rename(folder / layout.RDB)
-        findings.unprovable += redis.look(rdb, manifest, programs)
+        findings.unprovable += redis.unloadable_reasons(rdb, manifest, programs)
         if findings.unprovable:
             return here
         try:
@@ -189,11 +204,22 @@ def _check_and_load(wiring: Wiring, manifest: Manifest, folder: Path, rdb: Path,
         with findings.stages.measure("restore"):
             modules = wiring.settings.redis_modules.split()
             client = stack.enter_context(
-                redis.server(wiring.redis_programs, folder, guarded(wiring, folder), modules)
+                redis.server(wiring.redis_programs, folder, manifest, guarded(wiring, folder), modules)
             )
         with findings.stages.measure("compare"):
             findings.differences += redis.compare_keys(manifest, client)
             findings.notes += redis.notes(manifest, client)
+
+
+def _prepare(
+    wiring: Wiring, entry: Entry, folder: Path, findings: Findings, progress: Progress, *, alone: bool
+) -> tuple[dict[str, Path], list[Pass]]:
+    """Download a backup, and decide how to restore its archive, while the server is started."""
+    files = _download(wiring, entry, folder, findings, progress)
+    if findings.differences or "archive" not in files:
+        return files, []
+    check = guarded(wiring, folder)
+    return files, passes(wiring.programs, files["archive"], wiring.restore_jobs, check, alone=alone)
 
 
 def _download(
@@ -206,7 +232,12 @@ def _download(
 
 
 def _restore_and_compare(
-    wiring: Wiring, manifest: Manifest, place: Scratch, files: dict[str, Path], findings: Findings
+    wiring: Wiring,
+    manifest: Manifest,
+    place: Scratch,
+    files: dict[str, Path],
+    runs: list[Pass],
+    findings: Findings,
 ) -> None:
     archive = files.get("archive")
     if archive is None:
@@ -223,11 +254,17 @@ def _restore_and_compare(
     ):
         with findings.stages.measure("restore"):
             findings.differences += load_archive(
-                wiring.programs, place.database, archive, wiring.restore_jobs, check, alone=not place.given
+                wiring.programs,
+                place.database,
+                archive,
+                wiring.restore_jobs,
+                check,
+                alone=not place.given,
+                runs=runs,
             )
         findings.progress(raw_bytes(manifest, "archive"))
         findings.notes += [note] if note else []
-        findings.suspicions += [note] if note else []
+        findings.suspicions += [note] if note else place.sorting()
         with findings.stages.measure("settings"):
             # Within the database: comments and settings are stored in the encoding of the session's.
             findings.differences += carry_out(
@@ -326,7 +363,7 @@ def _first(report: Report) -> str:
     return f"{report.differences[0]}{more}"
 
 
-def _tell(report: Report) -> None:
+def _log(report: Report) -> None:
     facts = fields(
         id=report.backup,
         database=report.database,

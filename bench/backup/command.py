@@ -34,7 +34,9 @@ Goal = tuple[str, str, bool]
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def backup(size: int, rounds: int, only: tuple[str, ...], folder: Path | None, as_json: bool) -> None:
-    """Compare the backup with common ways and the streaming limit, all in one run.
+    """Compare the backup with the usual methods and the streaming limit.
+
+    All of them are measured in one run.
 
     \b
     Examples:

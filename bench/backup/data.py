@@ -1,4 +1,4 @@
-"""A database of any size with rows like those of a content app: words, jsonb, times, embeddings.
+"""A database of any size with rows like those of a content app: words, jsonb, times, embeddings; or one of many small tables.
 
 Embeddings are like the app's: the same number of dimensions, not on every post, and with a search index.
 """
@@ -43,7 +43,12 @@ ALTER TABLE jobs ADD FOREIGN KEY (post_id) REFERENCES posts;
 ALTER TABLE events ADD FOREIGN KEY (post_id) REFERENCES posts;
 ANALYZE;
 """
+SMALL_TABLE = """
+CREATE TABLE t{number} (id serial PRIMARY KEY, name text UNIQUE, payload jsonb DEFAULT '{{}}', at timestamptz);
+INSERT INTO t{number} (name, at) SELECT 'name ' || i, timestamptz '2026-01-01' + i * interval '1 day' FROM generate_series(1, 20) i;
+"""
 BATCH = 2000
+TABLES_PER_BATCH = 100
 # Chosen so that the tables have similar sizes in bytes.
 COMMENTS_PER_POST = 3
 EVENTS_PER_POST = 4
@@ -154,3 +159,16 @@ def fill_once(place: Path, url: str, size: int) -> None:
     if not done.exists():
         click.echo(f"filling a database of {size} MB", err=True)
         done.write_text(str(fill(url, size, lambda _: None)))
+
+
+def create_tables_once(place: Path, url: str, count: int) -> None:
+    """Create tables of 20 rows with two unique indexes each, unless an earlier run in this folder did."""
+    done = place / f"tables-{count}"
+    if done.exists():
+        return
+    click.echo(f"creating {count} tables", err=True)
+    with psycopg.connect(url, autocommit=True) as connection:
+        for begin in range(0, count, TABLES_PER_BATCH):
+            numbers = range(begin, min(count, begin + TABLES_PER_BATCH))
+            connection.execute("".join(SMALL_TABLE.format(number=number) for number in numbers).encode())
+    done.touch()

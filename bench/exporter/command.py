@@ -84,7 +84,7 @@ class Bench:
         best = self._best("drain", subjects)
         mine = best["ours"]
         share = mine.rate / best["raw loop"].rate
-        self.add("drain / raw loop", "ours", f"{share:.0%}", "≥ 100 %", reached=share >= 1)
+        self.add("drain / raw loop", "ours", f"{share:.0%}", "≥ 100%", reached=share >= 1)
         if self.today:
             self._against_today("drain / today", best, 1.5)
         self.add(
@@ -239,9 +239,7 @@ class Bench:
         found = measure.forced_loss(self.shop, ours(), 25_000)
         off = abs(found.reported - found.lost) / max(found.lost, 1)
         text = f"{found.lost:,} starts lost, {found.reported:,} reported ({off:.2%} off), {found.disconnects} disconnects"
-        self.add(
-            "forced loss is reported", "ours", text, "within 2 %", reached=off <= 0.02 and found.lost > 0
-        )
+        self.add("forced loss is reported", "ours", text, "within 2%", reached=off <= 0.02 and found.lost > 0)
 
     def queues(self) -> None:
         for filled in (0, 1_000_000):
@@ -296,7 +294,9 @@ def exporter(
     priority: bool,
     as_json: bool,
 ) -> None:
-    """Measure the Celery exporter next to peers, an older checkout, and a minimal loop in Python.
+    """Measure the Celery exporter next to its peers.
+
+    An older checkout and a minimal loop in Python are measured as well.
 
     \b
     Examples:
@@ -311,7 +311,7 @@ def exporter(
         try:
             for part in only or PARTS:
                 used = measure.wait_for_quiet(patience)
-                bench.add("processors in use by others", part, f"{used:.0f} %")
+                bench.add("processors in use by others", part, f"{used:.0f}%")
                 getattr(bench, part)()
         finally:
             bench.shop.prefer(os.getpid(), 0)

@@ -19,14 +19,14 @@ BURST_BYTES = 1 << 20
 
 
 class Publisher:
-    """Commands to Redis without waiting for the answers."""
+    """Sends commands to Redis without waiting for the replies."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port))
 
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
-        self._forget_answers()
+        self._discard_replies()
 
     def finish(self) -> None:
         """Wait until Redis has accepted everything."""
@@ -35,7 +35,7 @@ class Publisher:
         while not tail.endswith(b"done\r\n"):
             tail = (tail + self._socket.recv(1 << 16))[-16:]
 
-    def _forget_answers(self) -> None:
+    def _discard_replies(self) -> None:
         self._socket.setblocking(False)
         try:
             while self._socket.recv(1 << 16):
@@ -48,7 +48,7 @@ class Publisher:
 
 def planned(traffic: Traffic, rate: float, seconds: float) -> list[bytes]:
     """What to publish in each tick, heartbeats included. It is generated beforehand, so that generation uses no
-    processor time during the measurement. Events have the time at which they are due, counted from now."""
+    processor time during the measurement. Each event's timestamp is the time at which it is due, counted from now."""
     start, ticks = time.time(), []
     for number in range(int(seconds / TICK)):
         at = number * TICK

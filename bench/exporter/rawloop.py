@@ -1,6 +1,6 @@
 """The limit: the minimum that a Python process has to do with every event to count correctly.
 
-Socket, hiredis, base64 slice, orjson, join by id, one counter and two histograms per task and queue; no caps, no
+Socket, hiredis, base64 slice, orjson, join by ID, one counter and two histograms per task and queue; no caps, no
 checks, no loss accounting, no metrics page. ``python -m bench.exporter.rawloop PORT`` keeps its count in Redis.
 """
 

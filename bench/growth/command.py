@@ -32,9 +32,9 @@ Measure = Callable[[int], list[Cost]]
 @click.option("--quick", is_flag=True, help="Skip the largest size of each curve.")
 @click.option("--json", "as_json", is_flag=True, help="Print the curves as JSON.")
 def growth(today: str | None, only: tuple[str, ...], quick: bool, as_json: bool) -> None:
-    """Measure how cost grows with the size of an installation, next to an older checkout.
+    """Measure how cost grows with the size of an installation.
 
-    An exponent of 0 is flat, 1 linear, 2 quadratic.
+    With --today, an older checkout is measured as well. An exponent of 0 is flat, 1 linear, 2 quadratic.
 
     \b
     Examples:

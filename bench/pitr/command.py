@@ -49,8 +49,8 @@ LIMITS: Mapping[str, tuple[str, float, bool]] = {
     "cpu_ratio": ("CPU ≤ 1.0 × pg_receivewal with the same packing", 1.0, False),
     "cpu_seconds_per_gigabyte": ("CPU ≤ 8 s per GB of WAL", 8.0, False),
     "rss_bytes": ("peak RSS of the stream ≤ 200 MB", 200e6, False),
-    "idle_share": ("idle: ≤ 0.5 % of a core", 0.005, False),
-    "busy_share": ("100 commits a second: ≤ 2 % of a core", 0.02, False),
+    "idle_share": ("idle: ≤ 0.5% of a core", 0.005, False),
+    "busy_share": ("100 commits a second: ≤ 2% of a core", 0.02, False),
     "throughput_ratio": ("commits of the primary ≥ 0.97 × of those without", 0.97, True),
     "base_ratio": ("base backup ≤ 1.3 × pg_basebackup | zstd -2 -T2", 1.3, False),
     "base_rss_bytes": ("peak RSS of the base backup ≤ 200 MB", 200e6, False),
@@ -98,7 +98,9 @@ def pitr(
     folder: Path | None,
     as_json: bool,
 ) -> None:
-    """Compare the WAL stream, base backups and recoveries with PostgreSQL's own programs, all in one run.
+    """Compare point-in-time recovery with PostgreSQL's own programs.
+
+    The WAL stream, base backups and recoveries are measured in one run.
 
     \b
     Examples:
@@ -132,7 +134,7 @@ def _costs(opened: Place, *, wal: int, rounds: int) -> Mapping[str, Callable[[],
         # Many short rounds: the differences are smaller than the noise of one.
         "throughput": lambda: parts.throughput(opened, 5.0, 5 * rounds),
         "base": lambda: parts.base(opened, rounds),
-        "recovery": lambda: parts.recovery(opened, wal),
+        "recovery": lambda: parts.recovery(opened, wal, rounds + 1),
     }
 
 

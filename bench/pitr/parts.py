@@ -21,6 +21,7 @@ from bench.environment import BUCKET
 from bench.pitr.discard import discarding
 from bench.pitr.ledger import Figures, Ledger, recovered
 from bench.pitr.place import DATABASE, SERVER, Place, Stream
+from bench.pitr.turns import compared, median, take_turns
 from sidecar import OpsError
 from sidecar.rootless import rootless
 from stack.programs import find
@@ -173,25 +174,43 @@ def _share(stream: Stream, seconds: float) -> float:
 def throughput(place: Place, seconds: float, rounds: int) -> Figures:
     """The commits a second of the primary: without a reader of its WAL, with the stream, and with ``pg_receivewal``.
 
-    They take turns, and each turn is compared with the others of its round: the pace of a machine changes meanwhile.
+    Without a reader they are counted twice: the difference is noise.
     """
-    found: list[tuple[float, float, float]] = []
-    for _ in range(rounds):
-        alone = _commits(place, seconds)
+    shares: list[float] = []
+
+    def streaming() -> float:
         with place.streaming() as stream:
             # It begins with what was written without it.
             stream.await_stored()
-            ours = _commits(place, seconds)
-        with receiving(place, place.folder / "received"):
+            before, began = stream.cpu, time.monotonic()
+            count = _commits(place, seconds)
+            shares.append((stream.cpu - before) / (time.monotonic() - began))
+            return count
+
+    def received() -> float:
+        folder = place.folder / "received"
+        with receiving(place, folder):
             _await_received(place)
-            theirs = _commits(place, seconds)
-        shutil.rmtree(place.folder / "received")
-        found.append((alone, ours, theirs))
+            count = _commits(place, seconds)
+        shutil.rmtree(folder)
+        return count
+
+    found = take_turns(
+        {
+            "without": lambda: _commits(place, seconds),
+            "stream": streaming,
+            "again": lambda: _commits(place, seconds),
+            "receivewal": received,
+        },
+        rounds,
+    )
     return {
-        "commits_without": statistics.median(alone for alone, _, _ in found),
-        "commits_with": statistics.median(ours for _, ours, _ in found),
-        "throughput_ratio": statistics.median(ours / alone for alone, ours, _ in found),
-        "receivewal_throughput_ratio": statistics.median(theirs / alone for alone, _, theirs in found),
+        "commits_without": median(found, "without"),
+        "commits_with": median(found, "stream"),
+        "commits_stream_share": statistics.median(shares),
+        **compared("throughput", found, "stream", "without"),
+        **compared("throughput_noise", found, "again", "without"),
+        **compared("receivewal_throughput", found, "receivewal", "without"),
     }
 
 
@@ -251,10 +270,10 @@ def _base(place: Place) -> tuple[float, dict[str, Any], int]:
     return time.monotonic() - began, facts, rss
 
 
-def recovery(place: Place, megabytes: int) -> Figures:
+def recovery(place: Place, megabytes: int, rounds: int) -> Figures:
     """From the store to a server that answers, next to the logical restore and to a local ``tar`` with ``cp``.
 
-    For the comparison with the latter, the objects are in a local folder too.
+    For the comparison with the latter, the objects are in a local folder too, and both take turns.
     """
     local = place.folder / "local"
     shutil.rmtree(local, ignore_errors=True)
@@ -271,7 +290,8 @@ def recovery(place: Place, megabytes: int) -> Figures:
     near = replace(
         place, env={**place.env, "BACKUP_STORE_URL": (place.store.objects / BUCKET / "ours").as_uri()}
     )
-    from_folder, tar = _recovered(near), _local(local)
+    found = take_turns({"recovery": lambda: _recovered(near), "tar": lambda: _local(local)}, rounds)
+    tar = median(found, "tar")
     began = time.monotonic()
     place.backup("restore", "latest", "-d", DATABASE, "--into", "bench_logical")
     logical = time.monotonic() - began
@@ -288,8 +308,8 @@ def recovery(place: Place, megabytes: int) -> Figures:
         "logical_seconds": logical,
         "tar_seconds": tar,
         "recovery_ratio": ours / logical,
-        "recovery_from_folder_seconds": from_folder,
-        "tar_ratio": from_folder / tar,
+        "recovery_from_folder_seconds": median(found, "recovery"),
+        **compared("tar", found, "recovery", "tar"),
         "tar_with_store_ratio": ours / tar,
         "proof_seconds": proven,
         "verification_seconds": verified,

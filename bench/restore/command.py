@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench.backup.data import fill_once
+from bench.backup.data import create_tables_once, fill_once
 from bench.environment import restoring
 from bench.restore.subjects import Bench, Measured
 from bench.rounds import measure, workshop
@@ -22,6 +22,7 @@ LIMIT_FACTOR = 1.25
 SEED_FACTOR = 1.5
 WHOLE_FACTOR = 1.6
 TODAY_FACTOR = 1.05
+TABLES_FACTOR = 0.75
 MAX_RSS = 200 * 10**6
 Goal = tuple[str, str, bool]
 TITLES = {
@@ -36,6 +37,12 @@ TITLES = {
 @click.command()
 @click.option("--size", default=2000, show_default=True, metavar="MB", help="Megabytes of the plain dump.")
 @click.option("--rounds", default=1, show_default=True, help="Runs of each subject; the median is reported.")
+@click.option(
+    "--tables",
+    type=int,
+    metavar="NUMBER",
+    help="Measure with this number of small tables instead, each with 20 rows and two unique indexes.",
+)
 @click.option(
     "--only",
     multiple=True,
@@ -53,20 +60,29 @@ TITLES = {
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def restore(
-    size: int, rounds: int, only: tuple[str, ...], today: Path | None, folder: Path | None, as_json: bool
+    size: int,
+    tables: int | None,
+    rounds: int,
+    only: tuple[str, ...],
+    today: Path | None,
+    folder: Path | None,
+    as_json: bool,
 ) -> None:
-    """Compare restore and verification with the limit and the app's earlier script, all in one run.
+    """Compare restore and verification with the limit.
+
+    The app's earlier script is measured in the same run.
 
     \b
     Examples:
       ./ops bench restore --size 300
       ./ops bench restore --size 2000 --rounds 3
       ./ops bench restore --today ../older-checkout --only verification --only today --rounds 3
+      ./ops bench restore --tables 2000 --today ../older-checkout --only verification --only today --rounds 6
     """
-    with workshop(folder, "bench-restore-") as place, _bench(place, size, today) as bench:
+    with workshop(folder, "bench-restore-") as place, _bench(place, size, tables, today) as bench:
         subjects = _subjects(bench)
         results = measure({name: subjects[name] for name in only or subjects}, rounds)
-    goals = list(_goals(results))
+    goals = list(_goals(results, TODAY_FACTOR if tables is None else TABLES_FACTOR))
     if as_json:
         runs = {name: [asdict(each) for each in runs] for name, runs in results.items()}
         click.echo(json.dumps({"runs": runs, "goals": goals}, indent=2))
@@ -86,16 +102,19 @@ def _subjects(bench: Bench) -> dict[str, Callable[[], Measured]]:
 
 
 @contextmanager
-def _bench(place: Path, size: int, today: Path | None) -> Iterator[Bench]:
+def _bench(place: Path, size: int, tables: int | None, today: Path | None) -> Iterator[Bench]:
     with Postgres(place / "postgres") as postgres, ObjectStore(place / "s3") as store:
         env = {**restoring(store, place), "DATABASE_URL": postgres.url}
         bench = Bench(postgres.url, postgres_bin(), place, env, store, today and today.resolve())
-        fill_once(place, postgres.url, size)
+        if tables is not None:
+            create_tables_once(place, postgres.url, tables)
+        else:
+            fill_once(place, postgres.url, size)
         bench.prepare()
         yield bench
 
 
-def _goals(results: dict[str, list[Measured]]) -> Iterator[Goal]:
+def _goals(results: dict[str, list[Measured]], today_factor: float) -> Iterator[Goal]:
     if "ours" in results and "limit" in results:
         ratio = _seconds(results["ours"]) / _seconds(results["limit"])
         yield f"restore ≤ {LIMIT_FACTOR} × the limit", f"{ratio:.2f} ×", ratio <= LIMIT_FACTOR
@@ -107,7 +126,7 @@ def _goals(results: dict[str, list[Measured]]) -> Iterator[Goal]:
         yield f"whole verification ≤ {WHOLE_FACTOR} × its restore", f"{ratio:.2f} ×", ratio <= WHOLE_FACTOR
     if "verification" in results and "today" in results:
         ratio = _whole(results["verification"]) / _whole(results["today"])
-        yield f"verification ≤ {TODAY_FACTOR} × the other checkout's", f"{ratio:.3f} ×", ratio <= TODAY_FACTOR
+        yield f"verification ≤ {today_factor} × the other checkout's", f"{ratio:.3f} ×", ratio <= today_factor
     peaks = [run.rss for runs in results.values() for run in runs if run.rss]
     if peaks:
         yield f"peak RSS ≤ {MAX_RSS / 1e6:.0f} MB", f"{max(peaks) / 1e6:.0f} MB", max(peaks) <= MAX_RSS

@@ -30,7 +30,7 @@ OBJECTIVE = f'le="{OBJECTIVE_SECONDS:g}"'
 ERROR_BUDGET = limit("api_error_budget:ratio")
 SLOW_BUDGET = limit("api_slow_budget:ratio")
 ERRORS = high_is_bad(ERROR_BUDGET, limit("api_error_ratio:max"))
-# Burn rates: 14.4 uses 2 % of a month's budget in an hour, 1 uses all of it in a month.
+# Burn rates: 14.4 uses 2% of a month's budget in an hour, 1 uses all of it in a month.
 BURN = high_is_bad(1, 14.4)
 BUDGET_LEFT = low_is_bad(0.5, 0)
 
@@ -441,10 +441,10 @@ def _billing() -> Row:
             ),
             series_panel(
                 "Lag of events",
-                "Time until half, and 95 %, of Stripe's events are handled.",
+                "Time until half, and 95%, of Stripe's events are handled.",
                 *(
                     Query(quantile(share, "posthub_stripe_event_lag_seconds"), name)
-                    for share, name in ((0.5, "half"), (0.95, "95 %"))
+                    for share, name in ((0.5, "half"), (0.95, "95%"))
                 ),
                 unit="s",
                 size=THIRD,

@@ -156,7 +156,7 @@ def _promises() -> Row:
         (
             series_panel(
                 "Age against the recovery point target",
-                "Age of the newest backup as a share of its target. Above 100 % the target is missed.",
+                "Age of the newest backup as a share of its target. Above 100% the target is missed.",
                 Query(_share("backup_age_seconds", "backup_rpo_target_seconds"), "{{database}}"),
                 unit="percentunit",
                 limits=OF_TARGET,

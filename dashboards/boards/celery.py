@@ -344,7 +344,7 @@ def _workers() -> Row:
             ),
             series_panel(
                 "Busy slots",
-                "Used share of the pool of each worker. At 100 % new tasks wait.",
+                "Used share of the pool of each worker. At 100% new tasks wait.",
                 Query(
                     f"sum by (hostname) ({select('celery_worker_tasks_active', ON_HOST)})"
                     f" / sum by (hostname) ({select('celery_worker_pool_size', ON_HOST)})",

@@ -204,7 +204,7 @@ def _prometheus() -> Row:
             ),
             bars_panel(
                 "Rule groups",
-                "Evaluation time of the slowest rule groups as a share of their interval. Above 100 % alerts are late.",
+                "Evaluation time of the slowest rule groups as a share of their interval. Above 100% alerts are late.",
                 Query(
                     f'label_replace(topk(8, {late} / {interval}), "group", "$1", "rule_group", ".*;(.*)")',
                     "{{group}}",

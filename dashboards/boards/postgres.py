@@ -71,7 +71,7 @@ def _health() -> Row:
             ),
             stat_panel(
                 "Connections used",
-                "Used share of the connections for ordinary users. At 100 % the app gets no connection.",
+                "Used share of the connections for ordinary users. At 100% the app gets no connection.",
                 connections_used(),
                 unit="percentunit",
                 steps=CONNECTIONS,

@@ -37,7 +37,7 @@ def _health() -> Row:
             ),
             stat_panel(
                 "Memory used",
-                "Used share of maxmemory. At 100 % Redis refuses messages. 0 if no limit is set.",
+                "Used share of maxmemory. At 100% Redis refuses messages. 0 if no limit is set.",
                 memory_used(),
                 unit="percentunit",
                 steps=MEMORY,

@@ -120,13 +120,14 @@ class BeatCollector:
         # A schedule that has not changed keeps its next run.
         entries = [self._cache.get(one) or Entry(one, now) for one in schedules[:MAX_SCHEDULES]]
         self._cache = {entry.schedule: entry for entry in entries}
-        users = Counter(entry.schedule.task for entry in entries if entry.schedule.enabled)
+        enabled = [entry for entry in entries if entry.schedule.enabled]
+        users = Counter(entry.schedule.task for entry in enabled)
         # A task of several schedules does not show which of them sent it.
-        self._by_task = {entry.schedule.task: entry for entry in entries if users[entry.schedule.task] == 1}
+        self._by_task = {entry.schedule.task: entry for entry in enabled if users[entry.schedule.task] == 1}
         self._entries = entries
         self._watch(self._names | {entry.schedule.task for entry in entries})
 
-    def look(self) -> Beat:
+    def current(self) -> Beat:
         """Beat now, from what is in memory."""
         now, sent, entries = self._clock(), self._last_sent(), self._entries
         for task, at in sent.items():
@@ -140,7 +141,7 @@ class BeatCollector:
 
     def collect(self) -> Iterable[Family]:
         """The metric families of beat."""
-        beat = self.look()
+        beat = self.current()
         yield gauge(
             "celery_beat_up",
             "Whether beat sends what is due.",

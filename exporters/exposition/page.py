@@ -15,9 +15,9 @@ OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text"
 # A page counts as stale after this multiple of its maximum age, and at the earliest after these seconds.
 PATIENCE = 3
-LEAST_PATIENCE = 2.0
+MIN_PATIENCE = 2.0
 # Minimum number of seconds between the start of rendering and an expected scrape.
-LEAST_LEAD = 0.75
+MIN_LEAD = 0.75
 
 
 def merged(families: Iterable[Family]) -> list[Family]:
@@ -115,7 +115,7 @@ class Page:
     def __init__(self, collect: Callable[[], list[Family]], *, oldest: float) -> None:
         self._collect = collect
         self._oldest = oldest
-        self._patience = max(PATIENCE * oldest, LEAST_PATIENCE) if oldest else 0.0
+        self._patience = max(PATIENCE * oldest, MIN_PATIENCE) if oldest else 0.0
         self._lock = threading.Lock()
         # Replaced as a whole: the time of rendering, and the bodies by form.
         self._made: tuple[float, dict[Form, bytes]] = (float("-inf"), {})
@@ -144,7 +144,7 @@ class Page:
         now = monotonic()
         if now - self._made[0] < self._oldest:
             return False
-        lead = max(LEAST_LEAD, 2 * self._took)
+        lead = max(MIN_LEAD, 2 * self._took)
         forms = [form for form, asked in list(self._asked.items()) if asked.is_due(now, lead)]
         if forms:
             with self._lock:

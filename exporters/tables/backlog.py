@@ -14,7 +14,7 @@ _LOW = (1 << DUE_SHIFT) - 1
 _GONE = (1 << 32) - 1
 # The dict has at most this share of the table, or this number of tasks if that is more.
 SHARES = 8
-LEAST_NEWEST = 16_384
+MIN_NEWEST = 16_384
 
 Wanted = Callable[[int, int], bool]
 
@@ -73,7 +73,7 @@ class Backlog:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._most_newest = min(limit, max(limit // SHARES, LEAST_NEWEST))
+        self._most_newest = min(limit, max(limit // SHARES, MIN_NEWEST))
         self._runs: list[Run] = []
         self.newest: dict[int, int] = {}
         self.room = self._most_newest

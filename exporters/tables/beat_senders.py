@@ -3,23 +3,23 @@
 MAX_CLIENTS = 1_000
 # Number of unscheduled tasks of a client that are remembered. One shows that it is not beat. A few more are kept because
 # a new schedule is not known at once, and its sender counts as beat again once it is.
-MAX_STRANGERS = 8
+MAX_UNSCHEDULED = 8
 
 
 class Client:
     """When one client last sent each task: scheduled ones, and some of the others."""
 
-    __slots__ = ("newest", "scheduled", "strangers")
+    __slots__ = ("newest", "scheduled", "unscheduled")
 
     def __init__(self) -> None:
         self.scheduled: dict[str, float] = {}
-        self.strangers: dict[str, float] = {}
+        self.unscheduled: dict[str, float] = {}
         self.newest = 0.0
 
     def as_beat(self, names: frozenset[str]) -> dict[str, float]:
         """When it sent each task, if it is beat; empty if it also sent other tasks."""
-        strangers = dict(self.strangers)
-        return {} if strangers.keys() - names else {**strangers, **self.scheduled}
+        unscheduled = dict(self.unscheduled)
+        return {} if unscheduled.keys() - names else {**unscheduled, **self.scheduled}
 
 
 class BeatSenders:
@@ -38,8 +38,8 @@ class BeatSenders:
         known.newest = at
         if name in self.names:
             known.scheduled[name] = at
-        elif name in known.strangers or len(known.strangers) < MAX_STRANGERS:
-            known.strangers[name] = at
+        elif name in known.unscheduled or len(known.unscheduled) < MAX_UNSCHEDULED:
+            known.unscheduled[name] = at
 
     def last_sent(self) -> dict[str, float]:
         """When beat last sent each scheduled task."""

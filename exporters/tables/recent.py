@@ -13,7 +13,7 @@ SAMPLES = 7
 # Older counts would give the rate of an earlier time. Prometheus may scrape only once a minute.
 OLDEST_SECONDS = 150.0
 # A shorter time says little about a rate.
-LEAST_SECONDS = 2.0
+MIN_SECONDS = 2.0
 MAX_FAILURES = 20
 LONGEST_ID = 64
 
@@ -63,7 +63,7 @@ class Rates:
 
     def per_minute(self, now: float, counts: Mapping[Group, Counts]) -> dict[Group, list[float]] | None:
         """Events per minute by state since the oldest remembered counts; None before there are any."""
-        usable = [(at, known) for at, known in self._samples if LEAST_SECONDS <= now - at <= OLDEST_SECONDS]
+        usable = [(at, known) for at, known in self._samples if MIN_SECONDS <= now - at <= OLDEST_SECONDS]
         if not usable:
             return None
         at, before = usable[0]

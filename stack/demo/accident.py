@@ -53,7 +53,7 @@ class Accident:
 
 @dataclass(frozen=True)
 class Protection:
-    """What a recovery starts from: a base backup, and the moment from which on the WAL is stored."""
+    """What a recovery starts from: a base backup, and the time since which the WAL is stored."""
 
     base: dict[str, Any]
     since: datetime
@@ -101,7 +101,7 @@ def show(suite: Suite, protection: Protection, busy: Callable[[str], None]) -> O
         f"base backup of the whole server in {humanize.duration(base['seconds'])}; its WAL streams into the store",
         f"{accident.posts:,} posts deleted under load; recovered to one second before, next to the live database",
         f"compared: {counts}; promoted by a rename: {found:,} posts are back",
-        f"RPO {rpo:.2f} s, from the last commit that is back to the accident; RTO {rto:.1f} s, from the accident to new posts",
+        f"RPO {rpo:.2f} s, from the last recovered commit to the accident; RTO {rto:.1f} s, from the accident to new posts",
     )
     passed = restored["ok"] and found == accident.posts > left
     return Outcome(lines, data, passed=passed, disturbs=True)
@@ -129,7 +129,7 @@ def _truncate(connection: Connection[TupleRow]) -> tuple[datetime, int]:
 
 
 def _empty(suite: Suite) -> Accident:
-    """Empty the table of posts, and wait until the WAL of that is stored."""
+    """Empty the table of posts, and wait until the WAL of that change is stored."""
     with psycopg.connect(suite.postgres.url, autocommit=True) as connection:
         moment, posts = _truncate(connection)
         row = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()

@@ -29,7 +29,7 @@ def fresh(folder: Path) -> Iterator[Path]:
             raise OpsError(
                 f"another demo is running in {folder}", hint="end it with Ctrl-C, or choose --folder OTHER"
             ) from None
-        with _ours(folder):
+        with _readable_errors(folder):
             _empty(folder)
         yield folder
 
@@ -44,7 +44,7 @@ def tidy(folder: Path) -> None:
 def _marked(folder: Path) -> IO[str]:
     """The open marker file in the folder."""
     mark = folder / MARK
-    with _ours(folder):
+    with _readable_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not mark.exists() and any(folder.iterdir()):
             raise UsageError(
@@ -55,7 +55,7 @@ def _marked(folder: Path) -> IO[str]:
 
 
 @contextmanager
-def _ours(folder: Path) -> Iterator[None]:
+def _readable_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

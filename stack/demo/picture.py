@@ -21,7 +21,7 @@ class Published:
 
     Args:
         asset: the file, as the API describes it.
-        changed_link: status of the answer to a link whose signature was changed.
+        changed_link: status of the response to a link whose signature was changed.
         channel_status: state of the post at the end.
     """
 

@@ -12,7 +12,7 @@ class Outcome:
         lines: the measured values, for a person.
         data: the same, for a script.
         passed: whether everything that was promised was seen.
-        disturbs: whether the step takes away what customers ask for, so that some of their requests may fail.
+        disturbs: whether the step removes data that customers request, so that some of their requests may fail.
     """
 
     lines: tuple[str, ...]

@@ -17,7 +17,7 @@ from sidecar.http import session
 
 TOPICS = ("spring menu", "new opening hours", "behind the scenes", "customer story", "weekend sale")
 # Rounds per second and customer, of a few requests each: every queue has tasks, and the machine remains usable.
-ROUNDS_PER_SECOND = 0.5
+ROUNDS_PER_SECOND = 0.25
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def annotate_own(root: Path, runner: Runner, text: str, url: str = OWN) -> str |
         return f"{PASSWORD}: {error.strerror}"
     # On standard input, so that the list of processes does not show the password.
     program = PROGRAM.format(given=json.dumps([url, password, _body(text)]))
-    done = runner.run(*COMPOSE, "exec", "-T", "posthub_api_prod", "python", "-", given=program)
+    done = runner.run(*COMPOSE, "exec", "-T", "posthub_api_prod", "python", "-", stdin=program)
     return None if done.code == 0 else done.last_line
 
 

@@ -8,12 +8,14 @@ import click
 import yaml
 
 from sidecar import OpsError, UsageError
+from sidecar.humanize import counted
 from stack.deploy import digests as digest_options
 from stack.deploy.annotate import annotate, annotate_own
 from stack.deploy.compose import Rollout
 from stack.deploy.history import History
 from stack.deploy.kubernetes import KubeRollout
 from stack.deploy.manifests import manifests
+from stack.deploy.pin import pin
 from stack.deploy.runner import Runner
 from stack.deploy.server_settings import PATCH, server_settings
 from stack.doctor import envfile
@@ -136,6 +138,19 @@ def write_manifests() -> None:
         _write(path, text)
 
 
+@deploy.command("pin")
+@DRY_RUN
+def write_digests(*, dry_run: bool) -> None:
+    """Write the digest of each third-party image next to its tag.
+
+    It queries the registries, so run it where they can be reached. Afterwards, Dependabot updates both together.
+    """
+    count, changed = pin(ROOT, Runner(ROOT, dry=dry_run))
+    for path in changed:
+        click.echo(f"{'would write' if dry_run else 'wrote'} {path.relative_to(ROOT)}")
+    click.echo(f"{counted(count, 'image')} pinned")
+
+
 @deploy.command("settings")
 @click.option("--overlay", default="production", show_default=True, help="Folder below k8s/overlays.")
 @click.option("--env-file", default=".env.production", show_default=True, help="The server's settings.")
@@ -158,7 +173,7 @@ def _write(path: Path, text: str) -> None:
 
 def _commit(runner: Runner) -> str:
     """The checkout's commit, which the images are tagged with."""
-    done = runner.ask("git", "rev-parse", "HEAD")
+    done = runner.query("git", "rev-parse", "HEAD")
     if done.code != 0 or not done.output.strip():
         raise UsageError("this is not a git checkout", hint="--tag TAG")
     return done.output.strip()

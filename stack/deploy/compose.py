@@ -11,9 +11,9 @@ import requests
 
 from sidecar import OpsError
 from sidecar.http import session
-from stack.deploy.changes import Container, Fingerprints, definitions
+from stack.deploy.changes import Container, Fingerprints, definitions, has_old_files
 from stack.deploy.container_state import ContainerState
-from stack.deploy.edge import EDGE, SERVING, Edge
+from stack.deploy.edge import CADDYFILE, EDGE, NEXT, SERVING, Edge
 from stack.deploy.history import History
 from stack.deploy.runner import Runner
 
@@ -31,11 +31,12 @@ ROLLING = (
     # Before cAdvisor, which connects to the engine only when it starts.
     "posthub_docker_proxy",
 )
-# The end of the name of a service's second container, which exists during its replacement only.
-NEXT = "_next"
 DATA = ("posthub_postgres_prod", "posthub_redis_prod")
 # Services that run once and exit. They are run, never started: compose would recreate everything that depends on them.
 JOBS = ("posthub_init", "posthub_migrate", "posthub_db_roles", "posthub_alertmanager_config")
+# A changed file among their mounts does not replace them: the database reads its one at its first start only, and Caddy is
+# given its own.
+KEPT = (*DATA, EDGE)
 # They read their mounted configuration again on SIGHUP.
 RELOADED = ("posthub_prometheus", "posthub_alertmanager")
 RUN = ("run", "--rm", "--no-deps", "-T")
@@ -107,7 +108,7 @@ class Rollout:
         """Tag and registry of the running version: as recorded, or read from the API's container if compose alone started it."""
         if tag := self.history.current():
             return tag, self.history.images()
-        done = self.runner.ask("docker", "inspect", "--format", "{{.Config.Image}}", "posthub_api_prod")
+        done = self.runner.query("docker", "inspect", "--format", "{{.Config.Image}}", "posthub_api_prod")
         images, _, tag = done.output.strip().rpartition("/api:") if done.code == 0 else ("", "", "")
         return (tag, images) if tag else None
 
@@ -132,7 +133,7 @@ class Rollout:
     def roll_back(self) -> None:
         """Run this tag again. Migrations are not undone: they are written so that the previous tag still runs."""
         self._prepare()
-        self._roll()
+        self._roll(back=True)
         self._check()
         self.history.add(self.tag, self.images, back=True)
 
@@ -152,7 +153,7 @@ class Rollout:
             image = next(
                 (image for image in self._own_images() if image.rpartition(":")[0].endswith(f"/{name}")), ""
             )
-            done = self.runner.ask("docker", "image", "inspect", "--format", "{{json .RepoDigests}}", image)
+            done = self.runner.query("docker", "image", "inspect", "--format", "{{json .RepoDigests}}", image)
             if not self.runner.dry and f"@{digest}" not in done.output:
                 raise OpsError(
                     f"{image or name} is not the image with the digest {digest}; nothing was changed",
@@ -186,8 +187,8 @@ class Rollout:
         for service in DATA:
             self._up(service)
 
-    def _roll(self) -> None:
-        """Replace one service after the other: our images, then the rest, and Caddy last."""
+    def _roll(self, *, back: bool = False) -> None:
+        """Replace one service after the other: our images, then the rest, and Caddy last, by a reload if that is enough."""
         for service in ROLLING:
             if service in SERVING:
                 self._replace(service)
@@ -196,7 +197,8 @@ class Rollout:
         self._step("Alertmanager's configuration", *RUN, "posthub_alertmanager_config")
         for service in self._rest():
             self._up(service)
-        self._up(EDGE)
+        if not self._up(EDGE):
+            self._load_edge(back=back)
         for service in RELOADED:
             self._try("kill", "--signal", "HUP", service)
         self._note()
@@ -205,9 +207,36 @@ class Rollout:
         placed = {*ROLLING, *DATA, *JOBS, EDGE}
         return [service for service in self._definitions if service not in placed]
 
-    def _up(self, service: str) -> None:
-        """Start a service. Its container is replaced only if the definition differs from the one that it was started with."""
-        changed = self.fingerprints.changed(self._definitions.get(service, {}), self._container(service))
+    def _load_edge(self, *, back: bool) -> None:
+        """Give Caddy the checkout's Caddyfile. One that it refuses does not stop a return, which has the same checkout."""
+        edge = self._edge
+        if not edge.caddyfile:
+            return
+        # If a rollout is interrupted, and the second container removed by hand, requests still go there.
+        edge.send_back(*SERVING)
+        try:
+            edge.load()
+        except OpsError as error:
+            if not back:
+                raise
+            self.say(f"! Caddy keeps its earlier configuration: {error}")
+
+    @cached_property
+    def _edge(self) -> Edge:
+        path = self.root / CADDYFILE
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        return Edge(self.runner, COMPOSE, self.pause, text)
+
+    def _up(self, service: str) -> bool:
+        """Start a service. Its container is replaced only if the definition differs from the one that it was started with.
+
+        Returns:
+            Whether it was replaced.
+        """
+        definition, container = self._definitions.get(service, {}), self._container(service)
+        changed = self.fingerprints.changed(definition, container) or (
+            service not in KEPT and has_old_files(definition, container)
+        )
         how = "--force-recreate" if changed else "--no-recreate"
         what = service if changed else f"{service}, unchanged"
         try:
@@ -217,33 +246,39 @@ class Rollout:
                 raise
             self._await_health(service, RECOVERY_SECONDS)
             self.say(f"✔ {what}, after a longer wait")
+        return changed
 
     def _replace(self, service: str) -> None:
         """Replace a service without a moment in which nothing answers: a second container starts first and stops last."""
-        container = self._container(service)
+        container, second = self._container(service), f"{service}{NEXT}"
         if container is None or not self.fingerprints.changed(self._definitions.get(service, {}), container):
             self._up(service)
+            if self._container(second) is not None:
+                # An interrupted rollout has left it.
+                self._retire(service, second, moved=self._edge.can_move(service))
             return
-        edge = Edge(self.runner, COMPOSE, self.pause)
-        second = f"{service}{NEXT}"
+        edge = self._edge
         # Without Caddy's help, both containers answer to the name of the service.
         movable = edge.can_move(service)
         if movable:
-            # An interrupted rollout may have left Caddy with a second container.
-            edge.send(service, service)
+            edge.send_back(service)
         self._remove(second)
         try:
             self._compose(*RUN_NEXT, *(() if movable else SAME_NAME), "--name", second, service)
             self._await_health(second, WAIT_SECONDS)
             if movable:
-                edge.send(service, second)
+                edge.send_to_second(service)
                 self._drain(edge, service, service)
             self._up(service)
         finally:
-            if movable:
-                edge.send(service, service)
-                self._drain(edge, service, second)
-            self._remove(second)
+            self._retire(service, second, moved=movable)
+
+    def _retire(self, service: str, second: str, *, moved: bool) -> None:
+        """Return the requests to the service's own container, and remove the second one."""
+        if moved:
+            self._edge.send_back(service)
+            self._drain(self._edge, service, second)
+        self._remove(second)
 
     def _drain(self, edge: Edge, service: str, container: str) -> None:
         if not edge.drain(service, container):
@@ -255,7 +290,7 @@ class Rollout:
         self.runner.run("docker", "rm", "--force", container)
 
     def _state(self, container: str) -> ContainerState:
-        return ContainerState.parse(self.runner.ask("docker", "inspect", container).output)
+        return ContainerState.parse(self.runner.query("docker", "inspect", container).output)
 
     def _await_health(self, container: str, seconds: float) -> None:
         """Wait until a container is healthy, or runs if it has no health check.
@@ -269,7 +304,7 @@ class Rollout:
             if state.is_up:
                 return
             if state.has_ended or time.monotonic() > until:
-                log = self.runner.ask("docker", "logs", "--tail", "5", container)
+                log = self.runner.query("docker", "logs", "--tail", "5", container)
                 last = " / ".join((log.output + log.errors).strip().splitlines()) or "no output"
                 raise OpsError(f"{container} is {state}: {last}", hint=f"docker logs {container}")
             time.sleep(self.pause)
@@ -281,11 +316,11 @@ class Rollout:
     @cached_property
     def _definitions(self) -> dict[str, dict[str, Any]]:
         """Read once: nothing changes them during a rollout."""
-        done = self.runner.ask(*COMPOSE, "config", "--format", "json", environment=self._environment())
+        done = self.runner.query(*COMPOSE, "config", "--format", "json", environment=self._environment())
         return definitions(done.output)
 
     def _container(self, service: str) -> Container | None:
-        return Container.parse(self.runner.ask("docker", "inspect", service).output)
+        return Container.parse(self.runner.query("docker", "inspect", service).output)
 
     def _check(self) -> None:
         for _ in range(HEALTH_TRIES):
@@ -314,7 +349,7 @@ class Rollout:
         self.say(f"✔ {what} ({time.monotonic() - began:.0f} s)")
 
     def _compose(self, *arguments: str) -> None:
-        self.runner.must(*COMPOSE, *arguments, environment=self._environment())
+        self.runner.require(*COMPOSE, *arguments, environment=self._environment())
 
     def _try(self, *arguments: str) -> int:
         return self.runner.run(*COMPOSE, *arguments, environment=self._environment()).code

@@ -31,6 +31,8 @@ OPTIONAL = ("posthub-backup-wal",)
 # Applied first, because the rest needs it: namespace, settings, permissions and the servers with data.
 FIRST = (
     "Namespace",
+    "PriorityClass",
+    "ServiceAccount",
     "ExternalSecret",
     "ConfigMap",
     "NetworkPolicy",
@@ -39,7 +41,7 @@ FIRST = (
     "Cluster",
     "StatefulSet",
 )
-# Applied when everything else is ready: a version that goes back must not leave its image to the night's backup.
+# Applied when everything else is ready: a failed rollout must not leave its image in the nightly backup job.
 LAST = ("CronJob",)
 MIGRATE = "posthub-migrate"
 CHECK = "posthub-migrate-check"
@@ -48,11 +50,10 @@ OVERLAY = "posthub.work/overlay"
 # The tags that were deployed successfully, the newest last, and how many of them the namespace remembers.
 DEPLOYED = "posthub.work/deployed"
 MAX_TAGS = 10
-# Time for a Deployment to become available: a worker may finish its task first.
-TIMEOUT = "600s"
 # Longer than the longest job may take by its own activeDeadlineSeconds: a backup's six hours.
 JOB_SECONDS = 22_000.0
-# Like TIMEOUT, but waited for in steps, because a pod that can never start ends the wait at once.
+# Time for an object to become ready: a worker may finish its task first. It is waited for in steps, because a pod that can
+# never start ends the wait at once, and so that each step is reported.
 READY_SECONDS = 600.0
 PIECE = "20s"
 # Seconds between two progress lines while a job runs.
@@ -123,7 +124,7 @@ class KubeRollout:
         raise OpsError(f"{error}; the previous revision runs again", hint=hint) from None
 
     def undo(self) -> None:
-        """Run the tag that was deployed before the current one. One that failed is never among them.
+        """Run the tag that was deployed before the current one. A failed deployment is never recorded.
 
         Raises:
             OpsError: no earlier tag is known, or it is not ready either.
@@ -149,7 +150,7 @@ class KubeRollout:
         """A label or an annotation of the namespace; empty without it."""
         escaped = name.replace(".", r"\.")
         path = f"jsonpath={{.metadata.{kind}.{escaped}}}"
-        return self.runner.must(
+        return self.runner.require(
             "kubectl", "get", "namespace", NAMESPACE, "--ignore-not-found", "-o", path
         ).strip()
 
@@ -158,7 +159,7 @@ class KubeRollout:
         found = self._of_namespace("annotations", DEPLOYED).split()
         if found:
             return found
-        image = self.runner.must(
+        image = self.runner.require(
             "kubectl",
             "-n",
             NAMESPACE,
@@ -174,18 +175,18 @@ class KubeRollout:
 
     def _remember(self, tags: list[str]) -> None:
         value = f"{DEPLOYED}={' '.join(tags[-MAX_TAGS:])}"
-        self.runner.must("kubectl", "annotate", "namespace", NAMESPACE, "--overwrite", value)
+        self.runner.require("kubectl", "annotate", "namespace", NAMESPACE, "--overwrite", value)
 
     def _revisions(self) -> dict[str, str]:
         """The revision that each of our Deployments is at. Empty in a new cluster."""
         revision = r"{.metadata.annotations.deployment\.kubernetes\.io/revision}"
         form = f"jsonpath={{range .items[*]}}{{.metadata.name}}={revision} {{end}}"
-        found = self.runner.must("kubectl", "-n", NAMESPACE, "get", "deployments", "-o", form)
+        found = self.runner.require("kubectl", "-n", NAMESPACE, "get", "deployments", "-o", form)
         pairs = (entry.partition("=") for entry in found.split())
         return {name: number for name, _, number in pairs if number and name in (*ROLLED, *OPTIONAL)}
 
     def _return_to(self, revisions: Mapping[str, str]) -> None:
-        """Bring every Deployment back to its revision, with the settings that it had; one that never left it stays.
+        """Bring every Deployment back to its revision, with the settings that it had; unchanged ones stay as they are.
 
         Raises:
             OpsError: one could not be brought back, or is not ready. The others were brought back.
@@ -204,7 +205,7 @@ class KubeRollout:
 
     def render(self, folder: str) -> str:
         """The manifests with this tag's images."""
-        documents = list(yaml.safe_load_all(self.runner.must_tell("kubectl", "kustomize", folder)))
+        documents = list(yaml.safe_load_all(self.runner.require_query("kubectl", "kustomize", folder)))
         for container in _containers(documents):
             container["image"] = self._image(container["image"])
         documents = with_copies(documents)
@@ -214,7 +215,7 @@ class KubeRollout:
     def _secret_versions(self) -> dict[str, str]:
         """The version of each secret. Empty for a user who may not list them."""
         form = "jsonpath={range .items[*]}{.metadata.name}={.metadata.resourceVersion} {end}"
-        done = self.runner.ask("kubectl", "-n", NAMESPACE, "get", "secrets", "-o", form)
+        done = self.runner.query("kubectl", "-n", NAMESPACE, "get", "secrets", "-o", form)
         pairs = (entry.partition("=") for entry in done.output.split()) if done.code == 0 else ()
         return {name: version for name, found, version in pairs if found}
 
@@ -235,10 +236,9 @@ class KubeRollout:
         for doc in first:
             name = doc["metadata"]["name"]
             if doc["kind"] == "Cluster":
-                cluster = f"clusters.postgresql.cnpg.io/{name}"
-                self._kubectl("wait", "--for=condition=Ready", cluster, f"--timeout={TIMEOUT}")
+                self._await(name, "wait", "--for=condition=Ready", f"clusters.postgresql.cnpg.io/{name}")
             elif doc["kind"] == "StatefulSet":
-                self._kubectl("rollout", "status", f"statefulset/{name}", f"--timeout={TIMEOUT}")
+                self._await(name, "rollout", "status", f"statefulset/{name}")
         self.say("✔ database and Redis")
 
     def _migrate(self, migrate: str) -> None:
@@ -247,7 +247,7 @@ class KubeRollout:
         Raises:
             OpsError: a job failed; nothing was restarted.
         """
-        if self._job(CHECK, _checking(migrate)) and not self.runner.dry:
+        if self._job(CHECK, _check_job(migrate)) and not self.runner.dry:
             return
         if not self.runner.dry:
             self._require_verdict()
@@ -269,7 +269,7 @@ class KubeRollout:
         """
         codes = exit_codes(self._pods_of(CHECK))
         if codes and codes != {1}:
-            log = self.runner.ask(
+            log = self.runner.query(
                 "kubectl", "-n", NAMESPACE, "logs", f"job/{CHECK}", "--tail=5"
             ).output.strip()
             last = " / ".join(log.splitlines()) or "no output"
@@ -279,7 +279,7 @@ class KubeRollout:
             )
 
     def _pods_of(self, job: str) -> str:
-        return self.runner.ask(
+        return self.runner.query(
             "kubectl", "-n", NAMESPACE, "get", "pods", "-l", f"job-name={job}", "-o", "json"
         ).output
 
@@ -300,7 +300,7 @@ class KubeRollout:
         """Wait until a job has succeeded or failed; `kubectl wait` can wait for only one of the two."""
         began = reported = time.monotonic()
         while time.monotonic() < began + JOB_SECONDS:
-            ends = self.runner.must(
+            ends = self.runner.require(
                 "kubectl", "-n", NAMESPACE, "get", "job", name, "-o", "jsonpath={.status.conditions[*].type}"
             ).split()
             if "Failed" in ends:
@@ -321,7 +321,9 @@ class KubeRollout:
             )
 
     def _apply(self, manifests: str) -> None:
-        self.runner.must("kubectl", "apply", "--server-side", "--force-conflicts", "-f", "-", given=manifests)
+        self.runner.require(
+            "kubectl", "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifests
+        )
 
     def _apply_last(self, documents: Iterable[Any]) -> None:
         last = [doc for doc in documents if doc["kind"] in LAST]
@@ -337,16 +339,23 @@ class KubeRollout:
             self._wait_for(name)
 
     def _wait_for(self, name: str) -> None:
-        """Wait until a Deployment is available, but not for a pod that can never start.
+        """Wait until a Deployment is available.
 
         Raises:
             OpsError: it is not, or its pods cannot start.
         """
+        self._await(name, "rollout", "status", f"deployment/{name}")
+
+    def _await(self, name: str, *command: str) -> None:
+        """Wait until a command of kubectl reports that an object is ready, but not for a pod of ours that can never start.
+
+        Raises:
+            OpsError: it is not, or such a pod is there.
+        """
         until = time.monotonic() + READY_SECONDS
-        status = ("kubectl", "-n", NAMESPACE, "rollout", "status", f"deployment/{name}", f"--timeout={PIECE}")
-        while self.runner.run(*status).code != 0:
+        while self.runner.run("kubectl", "-n", NAMESPACE, *command, f"--timeout={PIECE}").code != 0:
             self._require_startable(
-                self.runner.ask("kubectl", "-n", NAMESPACE, "get", "pods", "-o", "json").output
+                self.runner.query("kubectl", "-n", NAMESPACE, "get", "pods", "-o", "json").output
             )
             if time.monotonic() >= until:
                 raise OpsError(
@@ -361,16 +370,16 @@ class KubeRollout:
         return [*ROLLED, *(name for name in OPTIONAL if self._exists("deployment", name))]
 
     def _exists(self, kind: str, name: str) -> bool:
-        found = self.runner.must(
+        found = self.runner.require(
             "kubectl", "-n", NAMESPACE, "get", kind, name, "--ignore-not-found", "-o", "name"
         )
         return bool(found.strip())
 
     def _kubectl(self, *arguments: str) -> None:
-        self.runner.must("kubectl", "-n", NAMESPACE, *arguments)
+        self.runner.require("kubectl", "-n", NAMESPACE, *arguments)
 
 
-def _checking(migrate: str) -> str:
+def _check_job(migrate: str) -> str:
     """The migration job, changed to only check for unapplied migrations."""
     documents = list(yaml.safe_load_all(migrate))
     for job in (doc for doc in documents if doc["kind"] == "Job"):

@@ -1,4 +1,4 @@
-"""Starting docker, kubectl and git."""
+"""Runs docker, kubectl and git."""
 
 import os
 import subprocess
@@ -22,24 +22,24 @@ class Runner:
         self._root, self.dry = root, dry
 
     def run(
-        self, *command: str, environment: Mapping[str, str] | None = None, given: str | None = None
+        self, *command: str, environment: Mapping[str, str] | None = None, stdin: str | None = None
     ) -> Done:
-        """Run a program to its end. ``given`` is its standard input."""
+        """Run a program and wait for it. ``stdin`` is its standard input."""
         if self.dry:
             print("$", *(f"{name}={value}" for name, value in (environment or {}).items()), *command)
             return Done(0, "")
-        return self.ask(*command, environment=environment, given=given)
+        return self.query(*command, environment=environment, stdin=stdin)
 
-    def ask(
-        self, *command: str, environment: Mapping[str, str] | None = None, given: str | None = None
+    def query(
+        self, *command: str, environment: Mapping[str, str] | None = None, stdin: str | None = None
     ) -> Done:
-        """Run a program that only reads, in a dry run too."""
+        """Run a program that changes nothing, even in a dry run."""
         try:
             done = subprocess.run(
                 command,
                 cwd=self._root,
                 env={**os.environ, **(environment or {})},
-                input=given or "",
+                input=stdin or "",
                 capture_output=True,
                 text=True,
                 timeout=SECONDS,
@@ -51,19 +51,19 @@ class Runner:
             return Done(124, "", f"took longer than {SECONDS:g} s")
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def must(
-        self, *command: str, environment: Mapping[str, str] | None = None, given: str | None = None
+    def require(
+        self, *command: str, environment: Mapping[str, str] | None = None, stdin: str | None = None
     ) -> str:
-        """The output of a program that has to succeed.
+        """The output of a program that must succeed.
 
         Raises:
-            OpsError: it did not.
+            OpsError: it failed.
         """
-        return _output(command, self.run(*command, environment=environment, given=given))
+        return _output(command, self.run(*command, environment=environment, stdin=stdin))
 
-    def must_tell(self, *command: str) -> str:
-        """As ``must``, for a program that only reads."""
-        return _output(command, self.ask(*command))
+    def require_query(self, *command: str) -> str:
+        """As :meth:`require`, for a program that changes nothing."""
+        return _output(command, self.query(*command))
 
 
 def _output(command: tuple[str, ...], done: Done) -> str:
@@ -71,6 +71,6 @@ def _output(command: tuple[str, ...], done: Done) -> str:
         lines = (done.errors or done.output).strip().splitlines()[-5:]
         raise OpsError(
             f"`{' '.join(command)}` failed ({done.code}): {' / '.join(lines) or 'no output'}",
-            hint="run it by hand to see the whole output",
+            hint="run it by hand to see the full output",
         )
     return done.output

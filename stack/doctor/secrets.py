@@ -2,11 +2,18 @@
 
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import yaml
+
 from stack.doctor.check import Case, Check
+from stack.paths import ROOT
 
 KEPT_OUT_OF_GIT = (".env.production", ".env", "secrets")
+COMPOSE_FILE = "docker-compose.prod.yml"
+# Characters; a shorter value occurs by chance.
+SHORTEST = 8
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -33,18 +40,38 @@ def _git(case: Case) -> Check:
             "secrets in git", False, f"tracked: {', '.join(tracked)}", f"git rm --cached {' '.join(tracked)}"
         )
     past = case.host.run("git", "log", "--all", "--format=%h", "--", *KEPT_OUT_OF_GIT).output.split()
-    if past:
+    if past and (valid := _still_valid(case)):
         return Check(
             "secrets in git",
             False,
-            f"in the history: {' '.join(past[:3])}",
-            "change every secret that was in it",
+            f"in the history ({' '.join(past[:3])}) and still in use: {', '.join(valid)}",
+            "change each of them: docs/deployment.md, Secrets",
         )
     bare = [name for name in KEPT_OUT_OF_GIT if not _is_ignored(case, name)]
     if bare:
         fix = f"add to .gitignore: {' '.join(bare)}"
         return Check("secrets in git", False, f"the next `git add` would add {', '.join(bare)}", fix)
-    return Check("secrets in git", True, "ignored; neither tracked nor in the history")
+    found = "those in the history have been changed" if past else "neither tracked nor in the history"
+    return Check("secrets in git", True, f"ignored; {found}")
+
+
+def _still_valid(case: Case) -> list[str]:
+    """The secrets of today that the history contains. It cannot be emptied, so changing them has to be enough."""
+    history = case.host.run("git", "log", "--all", "--patch", "--format=", "--", *KEPT_OUT_OF_GIT).output
+    return sorted(
+        name for name, value in _secrets(case).items() if len(value) >= SHORTEST and value in history
+    )
+
+
+def _secrets(case: Case) -> dict[str, str]:
+    """What .env.production sets and what was generated."""
+    compose = yaml.safe_load((ROOT / COMPOSE_FILE).read_text(encoding="utf-8"))
+    given = {name: case.settings.get(name, "") for name in compose["x-no-secrets"]}
+    values = case.root / "secrets" / "values"
+    # Only root can read the folder.
+    with suppress(OSError):
+        given |= {path.name: path.read_text(encoding="utf-8").strip() for path in values.iterdir()}
+    return given
 
 
 def _is_ignored(case: Case, name: str) -> bool:

@@ -62,7 +62,8 @@ def _images(wanted: dict[str, str], containers: dict[str, dict[str, Any]]) -> Ch
         if name in containers and containers[name]["Image"] != image
     ]
     if other:
-        return Check("image versions", False, "; ".join(other), "./ops deploy vps")
+        fix = "docker compose -f docker-compose.prod.yml up -d --wait"
+        return Check("image versions", False, "; ".join(other), fix)
     return Check("image versions", True, f"{len(wanted)} services run the images of the compose file")
 
 

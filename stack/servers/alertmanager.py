@@ -8,7 +8,7 @@ from stack.servers.monitor import Monitor
 
 
 class Alertmanager(Monitor):
-    """Alertmanager on a configuration file, alone (no cluster).
+    """Alertmanager with a configuration file, without a cluster.
 
     Args:
         web_config: a Prometheus web-config file with the users of its pages.

@@ -1,4 +1,4 @@
-"""The base of Prometheus and Alertmanager, which have the same options and the same page that shows when they are ready."""
+"""The common base of Prometheus and Alertmanager, which share options and the readiness page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +10,10 @@ from stack.servers.base import Server
 
 
 class Monitor(Server):
-    """A program of Prometheus on a configuration file.
+    """A program of the Prometheus project, run with a configuration file.
 
     Attributes:
-        storage: its option for the folder with its data.
+        storage: the option that sets its data folder.
         options: further options.
     """
 

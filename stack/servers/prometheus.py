@@ -4,7 +4,7 @@ from stack.servers.monitor import Monitor
 
 
 class Prometheus(Monitor):
-    """Prometheus on a configuration file."""
+    """Prometheus with a configuration file."""
 
     name = "prometheus"
     storage = "--storage.tsdb.path"

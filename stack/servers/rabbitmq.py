@@ -86,9 +86,12 @@ class RabbitMq(Server):
 
     def environment(self) -> Mapping[str, str]:
         folder, (epmd, distribution) = self.folder, self._inner_ports
+        erlang = _root() / "usr/lib/erlang/bin"
         return {
             **os.environ,
-            "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join((str(folder / "bin"), os.environ["PATH"], str(erlang))),
+            # rabbitmqctl 4 is a script for escript, which otherwise starts the erl next to it.
+            "ESCRIPT_EMULATOR": str(folder / "bin" / "erl"),
             "HOME": str(folder),
             "ERL_EPMD_PORT": str(epmd),
             "ERL_EPMD_ADDRESS": HOST,

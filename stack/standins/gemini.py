@@ -53,9 +53,9 @@ class GeminiStandIn:
     # How long an operation runs, and the pause after each piece of a file, in seconds.
     operation_seconds: float = 1.0
     piece_seconds: float = 0.0
-    # Answers to give instead, by the last word of the path: `predictLongRunning`, `operations`, `files`, ...
+    # Errors to respond with, by the last word of the path: `predictLongRunning`, `operations`, `files`, ...
     failures: dict[str, tuple[int, str]] = field(default_factory=dict)
-    # While this is clear, an operation that was accepted is not answered.
+    # While this is clear, the request that starts an operation gets no response.
     answering: threading.Event = field(default_factory=threading.Event)
     # Whether operations can be listed, and how many are on a page at most.
     lists: bool = True
@@ -101,7 +101,7 @@ class GeminiStandIn:
         answer: dict[str, Any] = {"operations": found[start : start + size]}
         return answer | ({"nextPageToken": str(start + size)} if start + size < len(found) else {})
 
-    def look(self, model: str, name: str) -> dict[str, Any] | None:
+    def poll(self, model: str, name: str) -> dict[str, Any] | None:
         self.polls += 1
         number = name.removeprefix("op")
         if not number.isdigit() or not 0 < int(number) <= len(self.operations):
@@ -154,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
             listed = self.standin.listed(parts[1], dict(parse_qsl(query)))
             self._json(200, listed) if self.standin.lists else self._error(501, "UNIMPLEMENTED")
         else:
-            answer = self.standin.look(parts[1], parts[-1])
+            answer = self.standin.poll(parts[1], parts[-1])
             self._json(200, answer) if answer else self._error(404, "NOT_FOUND")
 
     def _turned_away(self, what: str) -> bool:

@@ -1,16 +1,17 @@
-"""A stand-in for Stripe: the API for subscriptions, the pages for paying, and the delivery of events.
+"""A stand-in for Stripe: the API for subscriptions, the payment pages, and the delivery of events.
 
 It is not Stripe: it takes no card and no money. It follows these pages of docs.stripe.com, as of 2026-10-28 (the API
 version of the library, `2026-10-28.endive`):
 
 - /api/errors (the error object and its status codes), /rate-limits and /changelog/2015-09-08 (429, without a code),
-  /api/idempotent_requests (the same key and
-  parameters get the same answer, with `Idempotent-Replayed`; other parameters are an `idempotency_error`),
+  /api/idempotent_requests (the same key and parameters get the same response, with `Idempotent-Replayed`; different
+  parameters cause an `idempotency_error`),
 - /api/pagination (`limit`, `starting_after`, `has_more`; the newest first), /api/expanding_objects,
-- /api/customers and /api/customers/delete (a deleted one can be retrieved, its subscriptions are cancelled, and nothing can
-  be created for it; what a list of its subscriptions answers is not documented, see `lists_deleted`), /api/checkout/sessions, /api/customer_portal/sessions, /api/subscriptions, /api/prices, /api/events,
-- /webhooks/signature (`Stripe-Signature: t=,v1=`, HMAC-SHA256 over `t.body`), /webhooks (any answer but 2xx is repeated
-  with growing pauses; order is not guaranteed).
+- /api/customers and /api/customers/delete (a deleted customer can be retrieved, its subscriptions are cancelled, and
+  nothing can be created for it; what listing its subscriptions returns is not documented, see `lists_deleted`),
+  /api/checkout/sessions, /api/customer_portal/sessions, /api/subscriptions, /api/prices, /api/events,
+- /webhooks/signature (`Stripe-Signature: t=,v1=`, HMAC-SHA256 over `t.body`), /webhooks (after
+  any response but 2xx, a delivery is retried with growing pauses; order is not guaranteed).
 
 `python -m stack.standins.stripe --port 8420 --webhook URL --secret whsec_…` runs it. Tests use the class.
 """
@@ -40,14 +41,14 @@ PRICE = "price_standin_pro"
 SECRET = "whsec_standin"  # noqa: S105 - of the stand-in only
 VERSION = "2026-10-28.endive"
 MONTH = 30 * 86400
-# Seconds between deliveries of an event. Stripe's own grow to hours; here they stay short enough to be seen.
+# Seconds between deliveries of an event. Stripe's own pauses grow to hours; these are short enough to watch.
 PAUSES = (0.2, 0.5, 1.0, 2.0, 3.0)
 ENDED = ("canceled", "incomplete_expired")
 Json = dict[str, Any]
 
 
 class ApiError(Exception):
-    """An answer with an error object."""
+    """A response with an error object."""
 
     def __init__(self, status: int, message: str, kind: str = "invalid_request_error", **more: str) -> None:
         super().__init__(message)
@@ -57,7 +58,7 @@ class ApiError(Exception):
 
 @dataclass
 class State:
-    """Everything that the stand-in knows. `lock` protects it."""
+    """The stand-in's data, protected by `lock`."""
 
     lock: threading.RLock = field(default_factory=threading.RLock)
     customers: dict[str, Json] = field(default_factory=dict)
@@ -78,7 +79,7 @@ class StripeStandIn:
     Args:
         key: the secret key that it accepts.
         prices: the prices that exist.
-        webhook, secret: where events are sent, and what signs them; without an address they are only listed.
+        webhook, secret: the URL that events are sent to, and the key that signs them; without a URL, events can only be listed.
     """
 
     def __init__(
@@ -93,11 +94,11 @@ class StripeStandIn:
         self.key, self.prices, self.webhook, self.secret = key, tuple(prices), webhook, secret
         self.state = State()
         self.requests: list[tuple[str, str]] = []
-        # Answers to the next requests instead of the real ones: an HTTP status, or 0 to close the connection.
+        # Forced responses to the next requests: an HTTP status, or 0 to close the connection.
         self.failures: list[int] = []
-        # Whether events are delivered as they occur. Tests may deliver them in another order.
+        # Whether events are delivered as they occur. Tests may deliver them in a different order.
         self.is_delivering = True
-        # Whether the subscriptions of a deleted customer are listed, or the customer is unknown to the list.
+        # Whether a deleted customer's subscriptions can be listed; if not, listing them is an error.
         self.lists_deleted = True
         self.deliveries: list[tuple[str, int]] = []
         self._stopped, self._threads = threading.Event(), threading.local()
@@ -125,7 +126,7 @@ class StripeStandIn:
             return str(made["id"])
 
     def subscribe(self, customer: str, *, status: str = "active", price: str = "") -> str:
-        """A subscription that a customer has paid for."""
+        """Create a subscription that the customer has paid for. Returns its ID."""
         with self.state.lock:
             made = _subscription(self.state.new_id("sub"), customer, price or self.prices[0], status)
             made["latest_invoice"] = _invoice(self.state.new_id("in"), customer, "paid")
@@ -135,14 +136,14 @@ class StripeStandIn:
             return str(made["id"])
 
     def change(self, subscription: str, kind: str = "customer.subscription.updated", **values: Any) -> str:
-        """Change a subscription. Returns the id of the event."""
+        """Change a subscription. Returns the ID of the event."""
         with self.state.lock:
             found = self.state.subscriptions[subscription]
             found.update(values)
             return self.record(kind, found)
 
     def fail_payment(self, subscription: str) -> None:
-        """A renewal that was not paid: the subscription is past due."""
+        """Fail the payment of a renewal: the subscription becomes past due."""
         with self.state.lock:
             customer = self.state.subscriptions[subscription]["customer"]
             invoice = _invoice(self.state.new_id("in"), customer, "open")
@@ -168,7 +169,7 @@ class StripeStandIn:
             self.state.customers[customer] = {"id": customer, "object": "customer", "deleted": True}
 
     def complete(self, session: str) -> str:
-        """Pay a checkout session. Returns the subscription."""
+        """Pay a checkout session. Returns the ID of the subscription."""
         with self.state.lock:
             found = self.state.sessions[session]
             if found["status"] != "open":
@@ -179,7 +180,7 @@ class StripeStandIn:
             return subscription
 
     def record(self, kind: str, subject: Mapping[str, Any]) -> str:
-        """An event with a copy of the object as it is now."""
+        """Record an event with a copy of the object as it is now, and deliver it. Returns its ID."""
         with self.state.lock:
             name = self.state.new_id("evt")
             self.state.events[name] = {
@@ -216,7 +217,7 @@ class StripeStandIn:
         raise AssertionError("unreachable")
 
     def _session(self) -> requests.Session:
-        """One for each thread that delivers."""
+        """The session of the current thread."""
         if not hasattr(self._threads, "session"):
             self._threads.session = session()
         found: requests.Session = self._threads.session
@@ -232,7 +233,7 @@ class StripeStandIn:
     # The API
 
     def answer(self, method: str, path: str, values: Json, headers: Mapping[str, str]) -> tuple[int, Json]:
-        """The status and content of the answer to a request of the API."""
+        """The status and content of the response to an API request."""
         if headers.get("Authorization") != f"Bearer {self.key}":
             raise ApiError(401, "Invalid API Key provided: sk_test_****")
         for route_method, pattern, respond in self.ROUTES:
@@ -245,7 +246,7 @@ class StripeStandIn:
     def idempotent(
         self, key: str, values: Json, make: Callable[[], tuple[int, Json]]
     ) -> tuple[int, Json, bool]:
-        """The answer to a request with an idempotency key, and whether it is that of an earlier one."""
+        """The response to a request with an idempotency key, and whether it is the replay of an earlier one."""
         digest = json.dumps(values, sort_keys=True)
         with self.state.lock:
             known = self.state.answers.get(key)
@@ -333,8 +334,8 @@ class StripeStandIn:
         return _page("/v1/events", found, values)
 
     def _customer(self, name: str) -> str:
-        living = {key: one for key, one in self.state.customers.items() if not one.get("deleted")}
-        return str(_found(living, name, "customer", "customer")["id"])
+        existing = {key: one for key, one in self.state.customers.items() if not one.get("deleted")}
+        return str(_found(existing, name, "customer", "customer")["id"])
 
     ROUTES: ClassVar[Sequence[tuple[str, str, Callable[..., Json]]]] = (
         ("POST", "/v1/customers", _create_customer),
@@ -351,7 +352,7 @@ class StripeStandIn:
     # The pages
 
     def page(self, path: str) -> str | None:
-        """The HTML of a page on which a customer pays or manages the subscription."""
+        """The HTML of a page on which a customer pays for or manages a subscription."""
         if path == "/":
             return _html("Nothing to pay", path, ())
         _, kind, name = path.split("/", 2) if path.count("/") == 2 else ("", "", "")
@@ -362,7 +363,7 @@ class StripeStandIn:
         return None
 
     def act(self, path: str, action: str) -> str | None:
-        """Do what a button of a page says. Returns the address to go to."""
+        """Perform the action of a button on a page. Returns the URL to redirect to."""
         _, kind, name = path.split("/", 2) if path.count("/") == 2 else ("", "", "")
         if kind == "pay" and name in self.state.sessions:
             session = self.state.sessions[name]
@@ -384,7 +385,7 @@ class StripeStandIn:
 
 
 def sign(body: bytes, secret: str, age: int = 0) -> str:
-    """The header Stripe-Signature of a body that was signed some seconds ago."""
+    """The Stripe-Signature header of a body that was signed ``age`` seconds ago."""
     moment = _now() - age
     digest = hmac.new(secret.encode(), f"{moment}.".encode() + body, hashlib.sha256).hexdigest()
     return f"t={moment},v1={digest}"

@@ -3,8 +3,9 @@
 import shutil
 from pathlib import Path
 
-NAMES = ("chromium", "chromium-browser", "chromium-headless-shell", "google-chrome", "google-chrome-stable")
-HINT = "apt-get install chromium"
+# The one without windows needs less than half of the processor time: it draws no user interface.
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+HINT = "apt-get install chromium-headless-shell"
 
 
 def find_browser() -> Path | None:

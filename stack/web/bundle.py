@@ -148,7 +148,7 @@ def _run(command: Sequence[str], name: str, hint: str, folder: Path = FRONTEND) 
         child.stop()
     if child.exit_code != 0:
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-        raise OpsError(f"{name} failed:\n{tail}", hint=f"{hint}; the whole output is in {log}")
+        raise OpsError(f"{name} failed:\n{tail}", hint=f"{hint}; the full output is in {log}")
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def headers() -> dict[str, str]:
 
 
 def site(files: Path, *, api: int, port: int, folder: Path, log: Path) -> Service:
-    """A server for a build of the frontend and the API behind it."""
+    """The web server in front of a frontend build and the API at port ``api``."""
     config = folder / "Caddyfile"
 
     def write() -> None:

@@ -86,7 +86,7 @@ def compose(folder: Path) -> dict[str, Any]:
     return document
 
 
-def test_the_compose_file_is_valid_and_all_that_it_mounts_exists(tmp_path: Path) -> None:
+def test_the_compose_file_is_valid_and_everything_it_mounts_exists(tmp_path: Path) -> None:
     document = compose(tmp_path / "out")
     done = subprocess.run(
         [
@@ -115,6 +115,21 @@ def test_the_compose_file_is_valid_and_all_that_it_mounts_exists(tmp_path: Path)
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
         assert service["cap_drop"] == ["ALL"]
     assert "profiles" not in document["services"]["shop_backup"]
+
+
+def test_the_app_does_not_reach_alertmanager(tmp_path: Path) -> None:
+    """It asks for no password: anyone who reaches it can silence every alert."""
+    document = compose(tmp_path / "out")
+    networks = {name: set(one.get("networks", ["default"])) for name, one in document["services"].items()}
+    mine = networks["shop_alertmanager"]
+    assert mine <= set(document["networks"]) - {"default"}
+    assert {name for name, found in networks.items() if found & mine} == {
+        "shop_alertmanager",
+        "shop_prometheus",
+        "shop_grafana",
+    }
+    # What is scraped is in the network of the app.
+    assert "default" in networks["shop_prometheus"]
 
 
 def test_the_compose_file_without_a_sidecar_that_is_not_used(tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ are spread to the scrape interval of production first, because a window of a min
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from tests.alerts.fixtures import types
 STALE = "stale"
 MISSING = "_"
 SCRAPE = 15.0
-# Longer tests would need a hundred thousand samples; they read windows of hours.
+# Longer tests would need a hundred thousand samples; they read windows of hours. Of them, only the end is spread.
 SPREAD_UP_TO = 3 * 3600.0
+# How often the rules of longer tests are evaluated.
+LONG_EVALUATION = 300.0
 
 _NUMBER = r"[\d.]+(?:e[-+]?\d+)?"
 _REPEATED = re.compile(
@@ -93,14 +96,12 @@ def spread(scenario: Scenario) -> Scenario:
     if parts <= 1 or scenario.at > SPREAD_UP_TO:
         return scenario
     series = tuple((name, _spread(name, samples, parts)) for name, samples in scenario.series)
-    return Scenario(
-        scenario.place, scenario.alert, scenario.firing, scenario.at, SCRAPE, series, scenario.labels
-    )
+    return replace(scenario, interval=SCRAPE, series=series)
 
 
 def _spread(name: str, samples: tuple[str, ...], parts: int) -> tuple[str, ...]:
     found: list[str] = []
-    for now, then in zip(samples, [*samples[1:], samples[-1]], strict=True):
+    for now, then in zip(samples, [*samples[1:], *samples[-1:]], strict=True):
         if is_counter(name) and _is_number(now) and _is_number(then) and float(then) >= float(now):
             pace = (float(then) - float(now)) / parts
             found += [repr(float(now) + pace * part) for part in range(parts)]
@@ -112,14 +113,33 @@ def _spread(name: str, samples: tuple[str, ...], parts: int) -> tuple[str, ...]:
 
 
 def with_missed_scrape(scenario: Scenario) -> Scenario:
-    """The scrape right at the evaluation fails: every scraped series is gone, and `up` is 0.
+    """The scrape right at the evaluation fails: every scraped series is gone, and `up` is 0."""
+    whole = scenario if scenario.interval <= SCRAPE else _with_spread_end(scenario)
+    evaluation = LONG_EVALUATION if scenario.at > SPREAD_UP_TO else whole.interval
+    at = int(scenario.at // evaluation * evaluation / whole.interval)
+    missed = _changed(whole, lambda name, samples: _missed(name, samples, at))
+    return scenario if missed.series == whole.series else missed
 
-    A situation of many hours is not spread to single scrapes, so none of them can fail.
-    """
-    if scenario.interval > SCRAPE:
-        return scenario
-    at = int(scenario.at / scenario.interval)
-    return _changed(scenario, lambda name, samples: _missed(name, samples, at))
+
+def _with_spread_end(scenario: Scenario) -> Scenario:
+    """The same situation, of which the last samples before the evaluation are spread as by :func:`spread`."""
+    parts = int(scenario.interval / SCRAPE)
+    end = max(int(scenario.at / scenario.interval) - 1, 0)
+    series = tuple(
+        (
+            name,
+            (
+                *_sparse(samples[:end], parts),
+                *(_spread(name, samples[end:], parts) if is_scraped(name) else _sparse(samples[end:], parts)),
+            ),
+        )
+        for name, samples in scenario.series
+    )
+    return replace(scenario, interval=SCRAPE, series=series)
+
+
+def _sparse(samples: tuple[str, ...], parts: int) -> tuple[str, ...]:
+    return tuple(part for one in samples for part in (one, *[MISSING] * (parts - 1)))
 
 
 def _missed(name: str, samples: list[str], at: int) -> list[str]:
@@ -160,15 +180,7 @@ def _changed(scenario: Scenario, change: Any) -> Scenario:
         (name, tuple(change(name, list(samples)))) if is_scraped(name) else (name, samples)
         for name, samples in scenario.series
     )
-    return Scenario(
-        scenario.place,
-        scenario.alert,
-        scenario.firing,
-        scenario.at,
-        scenario.interval,
-        series,
-        scenario.labels,
-    )
+    return replace(scenario, series=series)
 
 
 def is_scraped(name: str) -> bool:
@@ -225,7 +237,7 @@ def documents(
             tests = [_test(one) for one in scenarios if one.alert == name and (one.at > SPREAD_UP_TO) == long]
             content = {
                 "rule_files": [rules.name],
-                "evaluation_interval": "5m" if long else "30s",
+                "evaluation_interval": f"{LONG_EVALUATION:g}s" if long else "30s",
                 "group_eval_order": ["records", "alerts"],
                 "tests": tests,
             }
@@ -242,7 +254,9 @@ def _test(scenario: Scenario) -> dict[str, Any]:
         "name": scenario.place,
         "interval": f"{scenario.interval:g}s",
         "external_labels": dict(scenario.labels),
-        "input_series": [{"series": name, "values": " ".join(samples)} for name, samples in scenario.series],
+        "input_series": [
+            {"series": name, "values": " ".join(condensed(samples))} for name, samples in scenario.series
+        ],
         "promql_expr_test": [
             {
                 "expr": asked,
@@ -251,6 +265,13 @@ def _test(scenario: Scenario) -> dict[str, Any]:
             }
         ],
     }
+
+
+def condensed(samples: tuple[str, ...]) -> Iterator[str]:
+    """Samples in promtool's notation, where many are missing."""
+    for sample, run in groupby(samples):
+        found = list(run)
+        yield from [f"{MISSING}x{len(found)}"] if sample == MISSING else found
 
 
 def _groups(name: str) -> list[dict[str, Any]]:

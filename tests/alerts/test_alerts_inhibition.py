@@ -47,7 +47,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 def post(api: Api, name: str, labels: dict[str, str]) -> dict[str, str]:
     """Post an alert with exactly these labels in addition to those of its rule."""
     complete = {"alertname": name, **alert(name).labels, **labels}
-    api.post_alert(complete, {}, lasts=timedelta(minutes=5))
+    api.post_alert(complete, {}, duration=timedelta(minutes=5))
     return complete
 
 

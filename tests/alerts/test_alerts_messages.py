@@ -69,11 +69,18 @@ def mail_double(outside: Outside) -> socketserver.ThreadingTCPServer:
                 command = line.strip().upper()
                 if command == b"DATA":
                     self.wfile.write(b"354 go on\r\n")
-                    lines = iter(self.rfile.readline, b".\r\n")
-                    outside.mail.append(b"".join(lines).decode())
+                    self._receive()
                 self.wfile.write(b"221 bye\r\n" if command == b"QUIT" else b"250 fine\r\n")
                 if command == b"QUIT":
                     return
+
+        def _receive(self) -> None:
+            lines: list[bytes] = []
+            for line in self.rfile:  # ends without the last line if the client went away
+                if line == b".\r\n":
+                    outside.mail.append(b"".join(lines).decode())
+                    return
+                lines.append(line)
 
     return socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
 
@@ -120,7 +127,7 @@ def fire(api: Api, alertname: str, environment: str, number: int, *, ends: bool 
         **more,
     }
     labels = labels_of(alert(alertname), mine)
-    api.post_alert(labels, annotations_of(alert(alertname), labels), lasts=timedelta(0 if ends else 1))
+    api.post_alert(labels, annotations_of(alert(alertname), labels), duration=timedelta(0 if ends else 1))
 
 
 def slack(outside: Outside, environment: str) -> list[tuple[str, str]]:

@@ -193,3 +193,36 @@ def test_alertmanager_signs_in_to_the_watch(tmp_path: Path, *, as_file: bool) ->
     assert str(document).count("basic_auth") == 1
     write(tmp_path / "alertmanager.yml", document)
     assert PROGRAMS.amtool("check-config", "alertmanager.yml", folder=tmp_path).ok
+
+
+def blocks(environ: dict[str, str], receiver: str, key: str) -> list[Any]:
+    (found,) = (one for one in rendered(environ)["receivers"] if one["name"] == receiver)
+    return list(found[key])
+
+
+def test_addresses_and_senders_are_those_of_the_settings() -> None:
+    (slack,) = blocks({**EVERYTHING, "ALERTMANAGER_SLACK_CHANNEL": "#night"}, "pager", "slack_configs")
+    assert slack["channel"] == "#night"
+    (mail,) = blocks(EVERYTHING, "pager", "email_configs")
+    assert (mail["from"], mail["require_tls"]) == ("alerts@posthub.test", True)
+    own = {**EVERYTHING, "ALERTMANAGER_EMAIL_FROM": "own@posthub.test", "ALERTMANAGER_SMTP_REQUIRE_TLS": "no"}
+    (mail,) = blocks(own, "pager", "email_configs")
+    assert (mail["from"], mail["require_tls"]) == ("own@posthub.test", False)
+
+
+def test_the_password_of_the_watch_is_for_the_watch_alone() -> None:
+    """Without a watch, Alertmanager calls the dead man's switch itself, which is someone else's server."""
+    document = rendered({**EVERYTHING, "ALERTS_PASSWORD": "open sesame"})
+    assert "open sesame" not in str(document)
+    assert "basic_auth" not in str(document)
+
+
+def test_quiet_hours_are_those_of_the_time_zone() -> None:
+    (interval,) = rendered({**EVERYTHING, "ALERTMANAGER_TIMEZONE": "Europe/Prague"})["time_intervals"]
+    assert [one["location"] for one in interval["time_intervals"]] == ["Europe/Prague"]
+
+
+@pytest.mark.parametrize("port", ["65536", "99999"])
+def test_a_port_that_does_not_exist_is_refused(port: str) -> None:
+    with pytest.raises(UsageError, match="ALERTMANAGER_SMTP_SMARTHOST"):
+        rendered({**EVERYTHING, "ALERTMANAGER_SMTP_SMARTHOST": f"mail.test:{port}"})

@@ -199,7 +199,7 @@ def monitoring(tmp_path: Path) -> Iterator[Monitoring]:
     target.stop()
 
 
-def test_a_restart_notifies_nothing_that_is_not_so(monitoring: Monitoring) -> None:
+def test_a_restart_sends_no_false_notification(monitoring: Monitoring) -> None:
     page, inbox = monitoring.page, monitoring.inbox
     monitoring.connected()
     page.values |= {"down": 1, "over": 1}

@@ -150,7 +150,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 def test_a_silence_is_set_listed_and_ended(api: Api) -> None:
     made = api.silence(
-        ["TargetDown", "job=~re.+"], lasts=timedelta(hours=1), by="someone", comment="moving Redis"
+        ["TargetDown", "job=~re.+"], duration=timedelta(hours=1), by="someone", comment="moving Redis"
     )
     (silence,) = api.silences()
     assert (silence.id, silence.by, silence.comment) == (made, "someone", "moving Redis")
@@ -174,7 +174,7 @@ def test_a_drill_shows_up_as_it_would_look(api: Api) -> None:
 
 
 def test_a_drill_that_is_held_back_says_so(api: Api) -> None:
-    made = api.silence(["RedisRestarted"], lasts=timedelta(hours=1), by="someone", comment="moving Redis")
+    made = api.silence(["RedisRestarted"], duration=timedelta(hours=1), by="someone", comment="moving Redis")
     done = ops_alerts("fire", "RedisRestarted", "--url", api.url)
     api.expire(made)
     assert f"not sent: silenced by {made}" in done.output

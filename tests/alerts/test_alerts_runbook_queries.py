@@ -50,25 +50,27 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def asking(url: str) -> Iterator[psycopg.Connection]:
+def connection(url: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(url, autocommit=True) as connection:
         yield connection
 
 
 @pytest.mark.parametrize("statement", statements(), ids=lambda text: f"{statements()[text]}-{text[:30]}")
-def test_statement_runs_on_the_apps_database(url: str, asking: psycopg.Connection, statement: str) -> None:
+def test_statement_runs_on_the_apps_database(
+    url: str, connection: psycopg.Connection, statement: str
+) -> None:
     filled_in = statement
     if "SLOT" in statement:
         # A slot that may be dropped. Its name is new each time: the previous one may not be gone yet.
         slot = f"spare_{secrets.token_hex(4)}"
-        asking.execute("SELECT pg_create_physical_replication_slot(%s, temporary => true)", [slot])
+        connection.execute("SELECT pg_create_physical_replication_slot(%s, temporary => true)", [slot])
         filled_in = filled_in.replace("SLOT", slot)
     if "PID" not in statement:
-        asking.execute(filled_in)
+        connection.execute(filled_in)
         return
     # A session that may be ended.
     with psycopg.connect(url) as other:
-        asking.execute(filled_in.replace("PID", str(other.info.backend_pid)))
+        connection.execute(filled_in.replace("PID", str(other.info.backend_pid)))
 
 
 def test_prometheus_understands_the_queries(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 
-from stack.paths import ROOT
+from stack.paths import ROOT, sources
 from tests.alerts import runbookpages as book
 from tests.composefile import merged
 
@@ -302,6 +302,20 @@ def test_subcommands_of_other_programs_are_known(program: str) -> None:
     for command in of(program):
         words = [word for word in command.words[1:] if not word.startswith("--")]
         assert words[0] in SUBCOMMANDS[program] or " ".join(words[:2]) in SUBCOMMANDS[program], str(command)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_search_in_a_log_of_ours_can_find_something(module: str) -> None:
+    code = "".join(
+        path.read_text(encoding="utf-8") for folder in (module, "sidecar") for path in sources(ROOT / folder)
+    )
+    for service in MODULES[module]:
+        searches = re.compile(rf"{service} \| grep (?:-i?E '([^']+)'|-i (\w+))")
+        for page, line in book.lines():
+            for several, single in searches.findall(line):
+                for words in (several or single).split("|"):
+                    # The traceback of a crash is Python's own.
+                    assert words == "Traceback" or re.search(words, code, re.IGNORECASE), f"{page}: {words}"
 
 
 def test_secrets_are_not_printed() -> None:

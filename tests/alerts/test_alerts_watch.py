@@ -223,7 +223,7 @@ def test_a_test_message_is_found_at_the_other_end(alertmanager: Api, outside: Do
     now[0] += 3
 
     def arrived() -> bool:
-        canary.look()
+        canary.check()
         return canary.arrivals["webhook"].at > 0
 
     wait_for(arrived, timeout=30, what="the test message", hint="look at Alertmanager's log")
@@ -248,7 +248,7 @@ def test_what_cannot_be_read_back_is_taken_from_alertmanagers_counters(
     canary.send()
 
     def arrived() -> bool:
-        canary.look()
+        canary.check()
         return canary.arrivals["slack"].at > 0
 
     wait_for(arrived, timeout=30, what="the counters", hint="look at Alertmanager's log")
@@ -265,11 +265,11 @@ def test_a_refused_or_unanswered_message_is_not_taken_for_arrived(
     canary.send()
 
     def failed() -> bool:
-        canary.look()
+        canary.check()
         return failures(alertmanager, integration) >= before + 2
 
     wait_for(failed, timeout=60, what="failures", hint="look at Alertmanager's log")
-    canary.look()
+    canary.check()
     assert canary.arrivals[integration].at == 0
 
 
@@ -302,7 +302,7 @@ def test_a_webhook_is_not_taken_for_arrived_where_its_receivers_are_not_named(
     canary = accepted(alertmanager, "webhook")
     canary.send()
     wait_for(lambda: outside.posts >= 2, timeout=30, what="both calls", hint="look at Alertmanager's log")
-    canary.look()
+    canary.check()
     assert canary.arrivals["webhook"].at == 0
 
 
@@ -311,15 +311,15 @@ def test_a_lost_test_message_shows_since_when(alertmanager: Api, outside: Double
     canary = Canary(alertmanager, {"slack": Page(f"{outside.url}/ping")}, patience=60, clock=lambda: now[0])
     canary.send()
     now[0] = 1030.0
-    canary.look()
+    canary.check()
     assert canary.arrivals["slack"].missing_since == 0
     now[0] = 1061.0
-    canary.look()
+    canary.check()
     assert canary.arrivals["slack"].missing_since == 1000.0
     # The next one is lost as well: it has been missing since the first.
     canary.send()
     now[0] = 1200.0
-    canary.look()
+    canary.check()
     assert canary.arrivals["slack"].missing_since == 1000.0
 
 
@@ -345,19 +345,19 @@ def test_a_message_that_comes_late_ends_it(alertmanager: Api, outside: Double) -
     canary = Canary(alertmanager, {"email": mailbox}, patience=60, clock=lambda: now[0])
     canary.send()
     now[0] = 1061.0
-    canary.look()
+    canary.check()
     canary.send()
     assert canary.is_missing
     # The first message of the two.
     mailbox.shows, now[0] = mailbox.asked[0], 1100.0
-    canary.look()
+    canary.check()
     assert (canary.arrivals["email"].missing_since, canary.arrivals["email"].seconds) == (0, 100)
     # An old message does not prove that the next one arrived.
     canary.send()
-    canary.look()
+    canary.check()
     assert canary.arrivals["email"].at == 1100.0
     now[0] = 1200.0
-    canary.look()
+    canary.check()
     assert canary.is_missing
 
 
@@ -366,7 +366,7 @@ def test_a_receiver_that_cannot_be_asked_is_missing_too(alertmanager: Api) -> No
     canary = Canary(alertmanager, {"slack": Page("http://127.0.0.1:1/")}, patience=60, clock=lambda: now[0])
     canary.send()
     now[0] = 1061.0
-    canary.look()
+    canary.check()
     assert canary.arrivals["slack"].missing_since == 1000.0
 
 
@@ -476,7 +476,7 @@ def test_a_watch_that_lost_a_part_is_not_healthy(outside: Double, monkeypatch: p
     def breaks(_: Canary) -> None:
         raise SystemExit
 
-    monkeypatch.setattr(Canary, "look", breaks)
+    monkeypatch.setattr(Canary, "check", breaks)
     with watch(outside) as running:
         wait_for(
             lambda: requests.get(f"http://127.0.0.1:{running.port}/healthz", timeout=5).status_code == 503,

@@ -9,6 +9,9 @@ from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from config.encryption import decrypt
+from posts.models import Channel
+
 
 def soon(**delta: Any) -> str:
     return (timezone.now() + timedelta(**delta)).isoformat()
@@ -217,8 +220,16 @@ class TestChannels:
         body = {"name": "Shop", "webhook_url": "https://example.com/hook", "webhook_secret": "hush-hush"}
         made = api.post("/api/v1/channels/", body, format="json")
         assert made.status_code == 201
-        assert "hush-hush" not in made.content.decode()
-        assert "hush-hush" not in api.get(f"/api/v1/channels/{made.json()['id']}/").content.decode()
+        shown = api.get(f"/api/v1/channels/{made.json()['id']}/")
+        for answer in (made, shown):
+            assert "hush-hush" not in answer.content.decode()
+            assert "webhook_secret" not in answer.json()
+
+    def test_the_secret_is_stored_encrypted(self, api: APIClient) -> None:
+        body = {"name": "Shop", "webhook_url": "https://example.com/hook", "webhook_secret": "hush-hush"}
+        channel = Channel.objects.get(pk=api.post("/api/v1/channels/", body, format="json").json()["id"])
+        assert "hush-hush" not in channel.webhook_secret
+        assert decrypt(channel.webhook_secret) == "hush-hush"
 
     def test_names_are_unique_for_a_customer_only(
         self,
@@ -253,10 +264,11 @@ class TestChannels:
         )
         assert list(plain.json()) == ["webhook_url"]
 
+    @pytest.mark.parametrize("status", ["scheduled", "publishing"])
     def test_a_channel_with_waiting_posts_is_not_deleted(
-        self, api: APIClient, channel: Any, make_post: Callable[..., Any]
+        self, api: APIClient, channel: Any, make_post: Callable[..., Any], status: str
     ) -> None:
-        make_post(status="scheduled")
+        make_post(status=status)
         assert api.delete(f"/api/v1/channels/{channel.pk}/").json()["code"] == "posts_waiting"
 
 
@@ -461,6 +473,17 @@ def test_the_list_is_filtered_by_time_for_a_calendar(api: APIClient, make_post: 
     assert texts(since=soon()) == ["due"]
     assert texts(until=soon()) == ["done"]
     assert api.get("/api/v1/posts/?since=yesterday").status_code == 400
+
+
+def test_a_post_at_the_boundary_of_two_months_is_in_the_second_one(
+    api: APIClient, make_post: Callable[..., Any]
+) -> None:
+    boundary = timezone.now() + timedelta(days=3)
+    make_post(status="scheduled", scheduled_at=boundary)
+    counts = [
+        api.get("/api/v1/posts/", {side: boundary.isoformat()}).json()["count"] for side in ("until", "since")
+    ]
+    assert counts == [0, 1]
 
 
 def test_the_session_lists_available_publishers_and_providers(api: APIClient, settings: Any) -> None:

@@ -588,7 +588,7 @@ class TestUnusualSubscriptions:
         assert plan_of(user) == "paid"
 
     @pytest.mark.parametrize("status", ["trialing", "paused", "unpaid"])
-    def test_a_subscription_that_can_go_on_is_not_sold_again(
+    def test_a_subscription_that_can_be_resumed_is_not_sold_again(
         self, api: Any, customer: str, user: Any, stripe: StripeStandIn, deliver: Any, status: str
     ) -> None:
         stripe.subscribe(customer, status=status)
@@ -717,7 +717,7 @@ class TestReconciliation:
         ]
         assert plan_of(user) == "free"
 
-    def test_a_difference_that_is_only_a_matter_of_time_is_none(
+    def test_a_difference_that_only_needs_time_is_not_reported(
         self, customer: str, stripe: StripeStandIn, messages: Any, run_on_commit: Any
     ) -> None:
         stripe.subscribe(customer)

@@ -1,6 +1,6 @@
 """Events in any order and twice, while the database is away: with gunicorn and a worker as in production.
 
-STORM_EVENTS=250 tries fewer of them, with a shorter outage.
+STORM_EVENTS=1000 tries more of them, with a longer outage.
 """
 
 import json
@@ -26,7 +26,7 @@ from stack.standins.stripe import ENDED, StripeStandIn
 from stack.wait import wait_for
 
 CUSTOMERS = 40
-EVENTS = int(os.environ.get("STORM_EVENTS", "1000"))
+EVENTS = int(os.environ.get("STORM_EVENTS", "300"))
 OUTAGE_SECONDS = EVENTS / 50
 ROUND = 50
 # Deliveries that may be under way: the outage comes in the middle of them, and not before the first one has arrived.

@@ -262,6 +262,72 @@ class TestCircuit:
         else:
             assert second.publish(None) == "id"
 
+    def test_a_host_that_answers_no_customer_is_not_called_for_the_others(self, publisher: Any) -> None:
+        """Otherwise each of them waits for it five times, one after the other, in the workers of all."""
+        publisher.outcome = NoAnswerError("late")
+        for owner in (1, 2):
+            self.fail(fairness.CircuitBreaker(publisher, owner, "https://dead.example/a"), fairness.FAILURES)
+        third: Any = fairness.CircuitBreaker(publisher, 3, "https://dead.example/b")
+        self.fail(third, fairness.FAILURES)
+        calls = publisher.calls
+        assert calls == fairness.OWNERS * fairness.FAILURES
+        fourth: Any = fairness.CircuitBreaker(publisher, 4, "https://DEAD.example/c")
+        self.fail(fourth, 1)
+        assert publisher.calls == calls
+        # Another host is called.
+        self.fail(fairness.CircuitBreaker(publisher, 4, "https://alive.example/"), 1)
+        assert publisher.calls == calls + 1
+        # After the pause, a single failure is enough.
+        fairness.cache.delete_many([fourth._host_open, third._open])
+        self.fail(third, 1)
+        self.fail(fourth, 1)
+        assert publisher.calls == calls + 2
+
+    def test_an_answer_to_anyone_closes_the_circuit_of_the_host(self, publisher: Any) -> None:
+        """So owners whose addresses do not answer hold up others once, not for as long as they like."""
+        breakers: list[Any] = [
+            fairness.CircuitBreaker(publisher, owner, "https://shared.example/") for owner in range(5)
+        ]
+        publisher.outcome = NoAnswerError("late")
+        for breaker in breakers[:3]:
+            self.fail(breaker, fairness.FAILURES)
+        fairness.cache.delete(breakers[4]._host_open)
+        publisher.outcome = "id"
+        assert breakers[4].publish(None) == "id"
+        publisher.outcome = NoAnswerError("late")
+        for breaker in breakers[:3]:
+            fairness.cache.delete(breaker._open)
+            self.fail(breaker, 1)
+        publisher.outcome = "id"
+        assert breakers[3].publish(None) == "id"
+
+    def test_a_circuit_closes_by_itself_and_old_failures_are_forgotten(
+        self, publisher: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        expire: dict[str, set[float]] = {"set": set(), "add": set()}
+        real = fairness.cache
+
+        class Watched:
+            """The cache, which notes when what is written expires."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(real, name)
+
+            def set(self, key: str, value: object, *, timeout: float) -> None:
+                expire["set"].add(timeout)
+                real.set(key, value, timeout=timeout)
+
+            def add(self, key: str, value: object, *, timeout: float) -> bool:
+                expire["add"].add(timeout)
+                return real.add(key, value, timeout=timeout)
+
+        monkeypatch.setattr(fairness, "cache", Watched())
+        publisher.outcome = NoAnswerError("late")
+        for owner in range(fairness.OWNERS):
+            self.fail(fairness.CircuitBreaker(publisher, owner, "https://dead.example/"), fairness.FAILURES)
+        assert fairness.CircuitBreaker(publisher, 9, "https://dead.example/")._host_open in real
+        assert expire == {"set": {30}, "add": {600}}
+
     def test_without_redis_every_host_is_called(
         self, publisher: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from stack.paths import sources
+
 APP = Path(__file__).resolve().parents[2] / "app"
 # A package may import those before it, never those after it. `config` wires all of them together.
 ORDER = ("accounts", "billing", "media", "posts", "ai", "monitoring")
@@ -18,9 +20,7 @@ EXCEPTIONS = ("accounts.api", "accounts.management.commands.seed_demo")
 
 def modules() -> dict[str, Path]:
     """Every module of the app by its dotted name."""
-    paths = [
-        path for path in APP.rglob("*.py") if "frontend" not in path.parts and "migrations" not in path.parts
-    ]
+    paths = [path for path in sources(APP) if "migrations" not in path.parts]
     return {_name(path): path for path in paths}
 
 

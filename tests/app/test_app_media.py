@@ -383,7 +383,7 @@ class TestMissing:
         out, err = capsys.readouterr()
         assert (ended.value.code, out.split(), err) == (1, [*keys, damaged], "3 of 6 files are missing\n")
 
-    def test_without_a_store_it_is_wrong_usage(
+    def test_without_a_store_it_is_a_usage_error(
         self, settings: Any, capsys: pytest.CaptureFixture[str]
     ) -> None:
         settings.MEDIA_STORE_URL = ""

@@ -61,8 +61,11 @@ class TestHealth:
         assert set(answer.json()["checks"]) == {"database", "redis", "migrations"}
         assert "no-store" in answer.headers["Cache-Control"]
 
-    def test_redis_down(self, client: Client, settings: Any) -> None:
-        settings.REDIS_URL = settings.CELERY_BROKER_URL = "redis://:pa55word@127.0.0.1:1/0"
+    @pytest.mark.parametrize("down", ["REDIS_URL", "CELERY_BROKER_URL"])
+    def test_redis_down(self, client: Client, settings: Any, down: str) -> None:
+        """The cache and the broker may be two servers."""
+        settings.REDIS_URL = settings.CELERY_BROKER_URL = "memory://"
+        setattr(settings, down, "redis://:pa55word@127.0.0.1:1/0")
         answer = client.get("/health/")
         assert answer.status_code == 503
         assert answer.json()["reason"] == "Redis does not answer (ConnectionError)"

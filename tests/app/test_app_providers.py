@@ -242,7 +242,7 @@ def test_the_delay_that_google_asks_for_is_in_the_body(details: Any, after: floa
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"[1]", b"null", b'{"error": "x"}', b"[" * 100_000])
-def test_a_body_without_googles_details_is_none(body: bytes) -> None:
+def test_a_body_without_googles_details_has_no_delay(body: bytes) -> None:
     assert rpc_status.retry_delay(body) is None
     assert not rpc_status.is_wrong_key(body)
 

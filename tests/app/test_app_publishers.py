@@ -7,11 +7,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from posts.publishers import RejectedError, UnreachableError
+from posts.publishers import RejectedError, UnreachableError, webhook
 from posts.publishers.addresses import Deadline, ForbiddenAddressError, is_public, public_addresses
 from posts.publishers.webhook import WebhookPublisher
 
@@ -137,6 +138,14 @@ class TestTotalTime:
             publisher(url, timeout=0.4, allow_private=private).publish(make_post())
         assert time.monotonic() - start < 1.4
 
+    def test_trickling_tls(self, tarpit: Any, make_post: Callable[..., Any]) -> None:
+        """A record that announces 16 kB of the handshake, byte by byte: each read ends in time, and none completes it."""
+        url = tarpit(b"\x16\x03\x03\x40\x00\x02" + bytes(1000)).replace("http:", "https:")
+        start = time.monotonic()
+        with pytest.raises(UnreachableError, match="in time"):
+            publisher(url, timeout=0.4).publish(make_post())
+        assert time.monotonic() - start < 1.4
+
     def test_a_trickling_body_is_cut_off_and_the_post_is_published(
         self, tarpit: Any, make_post: Callable[..., Any]
     ) -> None:
@@ -178,6 +187,34 @@ class TestTotalTime:
         ):
             deadline.watch(line)
         assert threading.active_count() <= before + 1, "the mock's own thread at most"
+
+
+def test_of_a_long_answer_no_more_is_read_than_an_id_needs() -> None:
+    asked: list[int] = []
+
+    class Answer:
+        """Whatever the receiver sends, however much."""
+
+        raw: Any = None
+
+        def read(self, most: int = -1, *, decode_content: bool) -> bytes:
+            asked.append(most)
+            return b'{"id": "' + 300 * b"1" + b'"}'
+
+    answer: Any = Answer()
+    answer.raw = answer
+    assert webhook._external_id(answer) == 200 * "1", "what the column holds"
+    assert asked == [64 * 1024]
+
+
+def test_no_login_of_the_machine_goes_to_a_customer(
+    outside: Any, make_post: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login us password secret")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    outside.will_answer(200)
+    publisher(outside.url).publish(make_post())
+    assert "Authorization" not in outside.requests[0].headers
 
 
 @pytest.mark.parametrize("port", [22, 25, 465, 587, 993, 1023, 99999])

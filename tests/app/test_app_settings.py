@@ -1,5 +1,6 @@
 """Valid and invalid values of the environment, and the errors that they cause."""
 
+import json
 import os
 import re
 import shlex
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
-from config import env, queues
+from config import env, queues, startup
 from config.env import ConfigError
 from config.settings.guard import problems
+from stack.wait import wait_for
 
 GOOD = {
     "DJANGO_SETTINGS_MODULE": "config.settings.production",
@@ -145,6 +148,7 @@ class TestProduction:
             ("STRIPE_WEBHOOK_SECRET", "whsec_1,hunter7", "does not begin with whsec_"),
             ("STRIPE_PRICE_PRO", "prod_1", "STRIPE_PRICE_PRO has a value that does not begin with price_"),
             ("CELERY_BROKER_URL", "hunter7", "CELERY_BROKER_URL must begin with one of redis://, "),
+            ("BILLING_EVENT_RETENTION_DAYS", "30", "below its minimum 31"),
         ],
     )
     def test_an_invalid_value_prevents_the_start(self, run: Any, name: str, value: str, words: str) -> None:
@@ -239,6 +243,51 @@ class TestProduction:
         files = {"SECRET_KEY_FILE": str(tmp_path / "key"), "DATABASE_URL_FILE": str(tmp_path / "url")}
         done = run("-c", code, SECRET_KEY=None, DATABASE_URL=None, **files)
         assert done.stdout == f"{GOOD['SECRET_KEY']} from-file\n"
+
+
+class TestDatabaseAtTheStart:
+    """Beat ended when the database refused its first connection, and was restarted once or twice in each deployment."""
+
+    def test_beat_waits(self, app_folder: Path, tmp_path: Path) -> None:
+        environment = {**GOOD, "PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
+        log = tmp_path / "log"
+        scheduler = ("--scheduler", "django_celery_beat.schedulers:DatabaseScheduler")
+        with (
+            log.open("w") as output,
+            subprocess.Popen(
+                [sys.executable, "-m", "celery", "-A", "config", "beat", *scheduler],
+                cwd=app_folder,
+                env=environment,
+                stdout=output,
+                stderr=output,
+            ) as beat,
+        ):
+            try:
+                # Twice: after the first attempt, it has slept.
+                wait_for(
+                    lambda: log.read_text().count("waiting for the database") > 1 or beat.poll() is not None,
+                    timeout=60,
+                    what="a second attempt",
+                    hint=str(log),
+                )
+                assert beat.poll() is None, log.read_text()
+            finally:
+                beat.kill()
+
+    @pytest.mark.django_db
+    def test_a_database_that_answers_is_not_waited_for(self) -> None:
+        startup.await_database(seconds=60, pause=100)
+
+    def test_the_wait_ends(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        calls: list[int] = []
+
+        def refuse() -> None:
+            calls.append(1)
+            raise OperationalError
+
+        monkeypatch.setattr(startup.connection, "ensure_connection", refuse)
+        startup.await_database(seconds=0.2, pause=0.05)
+        assert 1 < len(calls) < 10
 
 
 class TestEnvironment:
@@ -378,6 +427,7 @@ def test_every_task_has_a_route_to_a_queue_that_exists() -> None:
 def test_every_task_is_bounded_and_survives_its_worker() -> None:
     from config import celery_app
 
+    celery_app.loader.import_default_modules()
     limit = celery_app.conf.broker_transport_options["visibility_timeout"]
     for name in queues.TASK_ROUTES:
         task: Any = celery_app.tasks[name]
@@ -398,3 +448,70 @@ def test_every_variable_is_documented(app_folder: Path) -> None:
     page = (app_folder.parent / "docs" / "app.md").read_text()
     assert len(names) > 30
     assert {name for name in names if f"`{name}`" not in page} == set()
+
+
+# Values of production that no request shows, with the reason for each.
+PROMISED: dict[str, Any] = {
+    # The exporter counts and times tasks by these events.
+    "CELERY_TASK_SEND_SENT_EVENT": True,
+    "CELERY_WORKER_SEND_TASK_EVENTS": True,
+    # A worker holds no message that another one could begin.
+    "CELERY_WORKER_PREFETCH_MULTIPLIER": 1,
+    "CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS": True,
+    # A task for a queue that no worker consumes fails at once.
+    "CELERY_TASK_CREATE_MISSING_QUEUES": False,
+    # No result is stored that no one reads.
+    "CELERY_TASK_IGNORE_RESULT": True,
+    "CELERY_RESULT_BACKEND": None,
+    # A task can end by itself before it is ended.
+    "CELERY_TASK_SOFT_TIME_LIMIT": 270,
+    "CELERY_TASK_TIME_LIMIT": 300,
+    # Caddy terminates TLS; only what our own programs ask for may come without it.
+    "SECURE_SSL_REDIRECT": True,
+    "SECURE_PROXY_SSL_HEADER": ["HTTP_X_FORWARDED_PROTO", "https"],
+    "SECURE_REDIRECT_EXEMPT": ["^metrics$", "^health/$", "^api/v1/health/$"],
+    # Customers' webhooks reach neither our network nor anything without TLS.
+    "WEBHOOK_ALLOW_PRIVATE": False,
+    "WEBHOOK_ALLOW_HTTP": False,
+    # An old key still decrypts what it encrypted.
+    "FIELD_ENCRYPTION_KEYS": [GOOD["SECRET_KEY"], "an older key"],
+    # A connection that the database has closed is not used again.
+    "DATABASES.default.CONN_HEALTH_CHECKS": True,
+    # Without Redis the API works unthrottled, and no one can try passwords.
+    "CACHES.default.OPTIONS.IGNORE_EXCEPTIONS": True,
+    "CACHES.sign_in.OPTIONS.IGNORE_EXCEPTIONS": False,
+    "REST_FRAMEWORK.NUM_PROXIES": 1,
+    "REST_FRAMEWORK.DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "REST_FRAMEWORK.DEFAULT_THROTTLE_CLASSES": [
+        "rest_framework.throttling.AnonRateThrottle",
+        "rest_framework.throttling.UserRateThrottle",
+        "rest_framework.throttling.ScopedRateThrottle",
+    ],
+    "REST_FRAMEWORK.DEFAULT_PARSER_CLASSES": ["config.parsers.Json"],
+    "REST_FRAMEWORK.DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+}
+
+
+def test_production_has_the_values_that_were_promised(run: Any) -> None:
+    code = (
+        "import json, sys; from functools import reduce; from django.conf import settings\n"
+        "def value(name):\n"
+        "    first, *rest = name.split('.')\n"
+        "    return reduce(lambda known, key: known[key], rest, getattr(settings, first))\n"
+        "print(json.dumps({name: value(name) for name in json.loads(sys.argv[1])}))"
+    )
+    done = run("-c", code, json.dumps([*PROMISED]), SECRET_KEY_FALLBACKS="an older key")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == PROMISED
+
+
+def test_what_is_released_belongs_to_a_dead_worker() -> None:
+    """Otherwise a second worker would publish what the first one is about to publish."""
+    from django.conf import settings
+
+    from ai.tasks import run_job
+    from posts import fairness
+
+    assert settings.PUBLISH_STUCK_AFTER > fairness.TIME_LIMIT
+    assert run_job.time_limit < settings.AI_STUCK_AFTER
+    assert settings.PUBLISH_RESEND_AFTER > settings.PUBLISH_STUCK_AFTER

@@ -286,7 +286,7 @@ class TestGemini:
         names = {gemini.start("A greenhouse", 4) for _ in range(count)}
         assert gemini.operations() == names
 
-    def test_a_list_that_does_not_end_is_none(self, gemini: Gemini, google: GeminiStandIn) -> None:
+    def test_an_endless_list_is_ignored(self, gemini: Gemini, google: GeminiStandIn) -> None:
         google.page = 1
         for _ in range(11):
             gemini.start("A greenhouse", 4)

@@ -171,9 +171,9 @@ def bucket(object_store: ObjectStore) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A Redis whose replicas are served at once."""
+    """A Redis whose replicas are served at once, with more databases than the usual 16."""
     folder = tmp_path_factory.mktemp("redis")
-    with Redis(folder, options={"repl-diskless-sync-delay": "0"}) as server:
+    with Redis(folder, options={"repl-diskless-sync-delay": "0", "databases": "2000"}) as server:
         yield server
 
 

@@ -38,7 +38,7 @@ def test_a_size_that_falls_or_rises() -> None:
     )
 
 
-def test_rows_that_go() -> None:
+def test_rows_that_disappear() -> None:
     before = [manifest(posts=1000, users=200, tiny=5) for _ in range(4)]
     found = anomalies(manifest(posts=10, tiny=0), before, Limits())
     assert found == (

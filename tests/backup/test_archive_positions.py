@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.postgres.archive import LAST, RowEnds, write_positions
+from backup.postgres.archive import DATA, LAST, POST_DATA, PRE_DATA, RowEnds, contents, write_positions
 from stack.programs import postgres_bin
 from stack.servers import Postgres
 from tests.backup.conftest import SCHEMA, NewDatabase
@@ -58,6 +58,49 @@ def test_they_equal_those_that_pg_dump_writes_to_a_file(tmp_path: Path, url: str
     assert without_timestamp(target.read_bytes()) == without_timestamp(seekable.read_bytes())
     # A second time is unnecessary, but harmless.
     assert not positioned(target)
+
+
+def test_its_contents_are_those_that_pg_restore_lists(tmp_path: Path, url: str, piped: bytes) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(piped)
+
+    def listed(*options: str) -> dict[int, str]:
+        command = [str(postgres_bin() / "pg_restore"), "--list", *options, str(archive)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        lines = [line for line in done.stdout.splitlines() if not line.startswith(";")]
+        return {int(number): rest for number, _, rest in (line.partition(";") for line in lines)}
+
+    items = {each.id: each for each in contents(archive)}
+    for number, line in listed().items():
+        assert re.match(rf" \d+ \d+ {items[number].kind.decode()} ", line)
+    for section, name in ((PRE_DATA, "pre-data"), (DATA, "data"), (POST_DATA, "post-data")):
+        numbers = listed(f"--section={name}")
+        assert {items[number].section for number in numbers} <= {section, 1}
+        assert numbers.keys() >= {
+            each.id for each in items.values() if each.section == section and each.id in listed()
+        }
+    tables = [each for each in items.values() if each.kind == b"TABLE"]
+    keys = [each for each in items.values() if each.kind in (b"CONSTRAINT", b"INDEX")]
+    assert keys
+    assert all({each.id for each in tables}.intersection(key.needs) for key in keys)
+
+
+def test_the_contents_of_an_unknown_archive_are_not_known(tmp_path: Path, piped: bytes) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(piped)
+    needed = next(each.needs[0] for each in contents(archive) if each.kind == b"CONSTRAINT")
+    text = str(needed).encode()
+    length = len(text).to_bytes(4, "little")
+    for data in (
+        piped.replace(length + text, length + b"x" * len(text)),
+        b"",
+        b"PGDMP",
+        piped[:6] + b"\x63" + piped[7:],
+        piped[:2000],
+        b"-- PostgreSQL database dump\n" * 40,
+    ):
+        archive.write_bytes(data)
+        assert contents(archive) == []
 
 
 def test_an_archive_without_data_has_none_to_write(tmp_path: Path, url: str) -> None:

@@ -292,7 +292,9 @@ def stored(wired: Wire, postgres: Postgres) -> Wiring:
 def _files(wiring: Wiring) -> list[dict[str, Path]]:
     """The objects of each backup as files, oldest first."""
     folder = Path(wiring.store.url.removeprefix("file://")) / wiring.targets[0].name
-    backups = sorted(path for path in folder.iterdir() if path.name != layout.ATTEMPTS)
+    backups = [path for path in folder.iterdir() if path.name != layout.ATTEMPTS]
+    # Two of one second have IDs in any order.
+    backups.sort(key=lambda path: json.loads((path / layout.MANIFEST).read_bytes())["started"])
     return [{path.name.split(".")[0]: path for path in each.iterdir()} for each in backups]
 
 

@@ -395,8 +395,8 @@ def test_commands_of_psql_in_a_globals_dump_are_not_run(command: Command, tmp_pa
     assert list(out.iterdir()) == []
 
 
-def test_what_programs_state_may_be_read_too(tmp_path: Path) -> None:
-    """As they were built, their files and modules may be anywhere."""
+def test_built_in_folders_of_programs_may_be_read_too(tmp_path: Path) -> None:
+    """The folders of files and modules are set when programs are built, and may be anywhere."""
     programs = tmp_path / "cellar" / "bin"
     programs.mkdir(parents=True)
     stated = {"initdb": "share_path=/srv/share/postgresql", "pg_config": "/srv/lib/postgresql"}

@@ -1,18 +1,22 @@
 """Definitions of many tables are created in one transaction, or not at all."""
 
 import subprocess
+import threading
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
-from backup.cancellation import never
-from backup.load import definitions, pg_restore
-from backup.load.definitions import create_at_once, messages, without_commands
+from backup.cancellation import Check, never
+from backup.errors import SpaceError
+from backup.load import definitions, lanes, passes, pg_restore
+from backup.load.definitions import create_at_once, create_lanes, messages, without_commands
 from backup.load.pg_restore import load_archive
 from backup.postgres.dsn import Address, parse
 from backup.programs import Programs
 from stack.servers import Postgres
+from stack.wait import wait_for
 from tests.backup.conftest import NewDatabase
 
 LOOKS_LIKE_AN_END = "a;\n\n\n--\n-- Name: b"
@@ -85,7 +89,9 @@ def test_a_refused_statement_leaves_nothing(
     assert not create_at_once(found, empty, archive, ["--section=pre-data"], never)
 
 
-@pytest.mark.parametrize("at_once", [1, definitions.AT_ONCE])
+@pytest.mark.parametrize(
+    ("at_once", "least"), [(1, 1 << 20), (1, 1), (definitions.AT_ONCE, 1 << 20), (definitions.AT_ONCE, 1)]
+)
 def test_the_result_is_that_of_pg_restore(
     archive: Path,
     empty: Address,
@@ -94,12 +100,15 @@ def test_the_result_is_that_of_pg_restore(
     new_database: NewDatabase,
     monkeypatch: pytest.MonkeyPatch,
     at_once: int,
+    least: int,
     tmp_path: Path,
 ) -> None:
-    """Whether the transaction succeeds, or pg_restore has to do its work."""
+    """Whether the transactions succeed, or pg_restore has to do their work, in one session or two."""
     other = parse(postgres.url_for(new_database("SELECT 1", "at_once")))
-    monkeypatch.setattr(pg_restore, "MANY_TABLES", 1)
+    monkeypatch.setattr(passes, "MANY_TABLES", 1)
     monkeypatch.setattr(definitions, "AT_ONCE", at_once)
+    monkeypatch.setattr(lanes, "LEAST", least)
+    monkeypatch.setattr(lanes, "LARGEST_SHARE", 1)
     assert load_archive(Programs(programs), empty, archive, 2, alone=True) == []
     assert load_archive(Programs(programs), other, archive, 2) == []
     assert everything(programs, empty, tmp_path) == everything(programs, other, tmp_path)
@@ -110,7 +119,96 @@ def test_errors_are_those_of_pg_restore(
 ) -> None:
     with psycopg.connect(empty.conninfo, password=empty.password) as connection:
         connection.execute("CREATE TABLE b (y int)")
-    monkeypatch.setattr(pg_restore, "MANY_TABLES", 1)
+    monkeypatch.setattr(passes, "MANY_TABLES", 1)
     found = load_archive(Programs(programs), empty, archive, 2, alone=True)
     assert any('relation "b" already exists' in each.found for each in found), found
     assert "a" in tables(empty)
+
+
+def test_a_session_that_fails_leaves_its_part_to_pg_restore(
+    archive: Path, empty: Address, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passes, "MANY_TABLES", 1)
+    monkeypatch.setattr(lanes, "LEAST", 1)
+    real, created = create_at_once, []
+
+    def create(*arguments: Any) -> bool:
+        created.append(arguments[3])
+        return len(created) != 1 and real(*arguments)
+
+    monkeypatch.setattr(definitions, "create_at_once", create)
+    monkeypatch.setattr(pg_restore, "create_at_once", create)
+    assert load_archive(Programs(programs), empty, archive, 2, alone=True) == []
+    assert sorted(tables(empty)) == ["a", "b"]
+    assert len(created) > 2
+
+
+def test_the_error_of_one_session_ends_the_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ended = threading.Event()
+
+    def create(programs: object, address: object, archive: object, lane: list[str], check: Check) -> bool:
+        if lane == ["fails"]:
+            raise SpaceError("no room", hint="none")
+        try:
+            wait_for(check, timeout=20, what="the end of this session", hint="see the check")
+        finally:
+            ended.set()
+        return True
+
+    monkeypatch.setattr(definitions, "create_at_once", create)
+    with pytest.raises(SpaceError, match="no room"):
+        create_lanes(Programs(), Address({}), tmp_path, [["waits"], ["fails"]], never)
+    assert ended.is_set()
+
+
+READS_ANOTHER = """
+CREATE TABLE parent (x int);
+CREATE FUNCTION known(y int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN EXISTS (SELECT FROM public.parent WHERE x = y); END $$;
+INSERT INTO parent VALUES (1);
+CREATE TABLE z_child (x int CHECK (known(x)), y text);
+CREATE TABLE z_other (y text);
+INSERT INTO z_child SELECT 1, repeat('x', 4000) FROM generate_series(1, 100);
+INSERT INTO z_other SELECT repeat('x', 4000) FROM generate_series(1, 2000)
+"""
+
+
+def test_a_constraint_may_read_a_table_that_is_filled_later(
+    postgres: Postgres,
+    new_database: NewDatabase,
+    programs: Path,
+    empty: Address,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two processes begin with the two largest tables; one after the other, the tables come in their order."""
+    url, file = postgres.url_for(new_database(READS_ANOTHER, "order")), tmp_path / "archive"
+    subprocess.run([programs / "pg_dump", "-Fc", "-Z0", "-f", file, url], check=True)
+    monkeypatch.setattr(passes, "MANY_TABLES", 1)
+    monkeypatch.setattr(passes, "SMALL_TABLE", 1 << 30)
+    assert load_archive(Programs(programs), empty, file, 2, alone=True) == []
+    with psycopg.connect(empty.conninfo, password=empty.password) as connection:
+        assert connection.execute("SELECT count(*) FROM z_child").fetchone() == (100,)
+
+
+FAILED = (
+    "pg_restore: from TOC entry 2574; 0 16391 TABLE DATA z_child posthub",
+    'pg_restore: error: COPY failed for table "z_child": ERROR:  new row for relation "z_child" violates check constraint "c"',
+    'CONTEXT:  COPY z_child, line 1: "1"',
+    "pg_restore: warning: errors ignored on restore: 2",
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "rows", "again"),
+    [
+        ((), True, {b"2574"}),
+        ((), False, set()),
+        (("pg_restore: error: could not write: No space left on device",), True, set()),
+        (("(17 lines are left out)",), True, set()),
+    ],
+)
+def test_only_rows_that_another_table_may_have_hindered_are_tried_again(
+    more: tuple[str, ...], rows: bool, again: set[bytes]
+) -> None:
+    assert pg_restore._hindered((*FAILED, *more), rows=rows)[1] == again
+    assert pg_restore._hindered((), rows=rows)[1] == set()

@@ -4,7 +4,7 @@ import os
 import random
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ import pytest
 from backup.programs import Programs
 from backup.verify import large_tables
 from backup.verify.compare import reading
-from backup.verify.digests import Rows, compare, digests
+from backup.verify.digests import Digest, Digests, Known, Parser, Rows, _Object, compare, digests
 from backup.verify.dumps import NICENESS
 
 DUMP = b"""--
@@ -91,6 +91,60 @@ def test_how_it_is_cut_does_not_matter(seed: int) -> None:
         pieces.append(DUMP[position : position + size])
         position += size
     assert digests(pieces) == digests([DUMP])
+
+
+def read(pieces: Iterable[bytes], known: Known) -> Digests:
+    parser = Parser(known)
+    for piece in pieces:
+        parser.feed(piece)
+    return parser.finish()
+
+
+def test_what_is_known_has_the_same_digest_wherever_it_is_cut() -> None:
+    expected = digests([DUMP])
+    for size in (1, 50, 200, 400, len(DUMP)):
+        pieces = [DUMP[begin : begin + size] for begin in range(0, len(DUMP), size)]
+        known = Known()
+        assert read(pieces, known) == expected
+        assert read([DUMP], known) == expected
+        assert read(pieces, known) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (b"id integer", b"id bigint"),
+        (b"id integer\n);\n", b"id integer\n);\nALTER TABLE public.posts OWNER TO other;\n"),
+        (
+            b"id integer\n);\n",
+            b"id integer\n);\n\n\n--\n-- PostgreSQL, or something like it\n--\n\nSELECT 1;\n",
+        ),
+        (b"$$;\n\n--\n", b"$$;\n\n-- '\n"),
+        (b"3\n", b"4\n"),
+        (b"3\n", b""),
+        (
+            b"posts; Type: TABLE; Schema: public; Owner: shop",
+            b"posts; Type: TABLE; Schema: public; Owner: other",
+        ),
+    ],
+)
+def test_what_differs_from_what_is_known_is_read(one: bytes, other: bytes) -> None:
+    changed = DUMP.replace(one, other, 1)
+    assert changed != DUMP
+    for first, second in ((DUMP, changed), (changed, DUMP)):
+        known = Known()
+        assert read([first], known) == digests([first])
+        assert read([second], known) == digests([second])
+
+
+def test_only_known_texts_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    known, none = Known(), Known(limit=0)
+    expected = read([DUMP], known)
+    read([DUMP], none)
+    monkeypatch.setattr(_Object, "digest", lambda each: Digest(f"of {each.key[2]}"))
+    # What follows the last object has no header that would end it.
+    assert {**expected, ("TABLE DATA", "public", "empty"): Digest("of empty")} == read([DUMP], known)
+    assert all(each.sha256.startswith("of ") for each in read([DUMP], none).values())
 
 
 ROWS = b"""--
@@ -185,9 +239,9 @@ def test_headers_inside_a_function_body_are_text(before: bytes, after: bytes) ->
 def test_missing_objects_are_named() -> None:
     without = DUMP[: DUMP.index(b"-- Name: f(")] + DUMP[DUMP.index(b"-- Data for Name: posts") :]
     assert list(compare(digests([DUMP]), digests([without]))) == [
-        (("FUNCTION", "public", "f(integer)"), "it exists", "nothing")
+        (("FUNCTION", "public", "f(integer)"), "an object", "nothing")
     ]
-    assert next(compare(digests([without]), digests([DUMP])))[1:] == ("nothing", "it exists")
+    assert next(compare(digests([without]), digests([DUMP])))[1:] == ("nothing", "an object")
 
 
 def test_tokens_and_comments_do_not_count() -> None:

@@ -15,7 +15,8 @@ from backup.wiring import wire
 from stack.servers import Postgres
 from tests.backup.restorekit import Command
 
-NAMES = ("shop", "crm", "Účto 2026;")
+# libpq takes a name such as the last one for connection parameters.
+NAMES = ("shop", "crm", "Účto = 2026;")
 
 
 @pytest.fixture
@@ -54,6 +55,8 @@ def backed_up(command: Command) -> set[str]:
 def test_new_ones_are_found_and_lost_ones_are_reported(command: Command, server: Postgres) -> None:
     odd = target_name(NAMES[2])
     assert odd.endswith("to_2026-" + odd[-6:])
+    with psycopg.connect(server.url_for("postgres"), autocommit=True) as connection:
+        connection.execute("ALTER DATABASE posthub ALLOW_CONNECTIONS false")
     command.passed("run")
     assert backed_up(command) == {"shop", "crm", odd}
     report = command("verify", "--all-unverified", "--json").json
@@ -71,6 +74,10 @@ def test_new_ones_are_found_and_lost_ones_are_reported(command: Command, server:
     command.passed("run", BACKUP_DISCOVER_SKIP=skip)
     checks = {each["name"]: each for each in command("doctor", "--json", BACKUP_DISCOVER_SKIP=skip).json}
     assert checks["databases"]["detail"] == ", ".join(sorted(("shop", odd, "new")))
+    # What is neither backed up nor skipped on purpose is named.
+    done = command("doctor", "--json", BACKUP_DISCOVER_SKIP=skip.replace("posthub", ""))
+    (found,) = [each for each in done.json if each["name"] == "databases"]
+    assert found["detail"].endswith("not backed up, as templates or without connections: posthub")
 
 
 def test_the_service_looks_before_each_run(command: Command, server: Postgres) -> None:

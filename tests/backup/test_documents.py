@@ -396,7 +396,7 @@ def test_positions_are_within_bounds(wrong: dict[str, int]) -> None:
     assert [broken.id for broken in history(store).broken] == [made.id]
 
 
-def test_keys_that_are_none() -> None:
+def test_invalid_keys() -> None:
     with pytest.raises(UsageError, match="key 2 has 5 characters") as raised:
         Keyring.parse("k" * 32 + ", short")
     assert "short" not in raised.value.message

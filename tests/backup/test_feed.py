@@ -1,4 +1,4 @@
-"""The log's files on their way to a server that may run any code."""
+"""WAL files on their way to a server that may run any code."""
 
 import subprocess
 import threading

@@ -307,6 +307,25 @@ LOST = {
         "CREATE FUNCTION pg_catalog.ours() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TYPE pg_catalog.paint AS ENUM ('red')",
         "2 objects in the schema pg_catalog, such as ours",
     ),
+    "what else is in the catalogue's schema": (
+        (
+            'CREATE TEXT SEARCH CONFIGURATION pg_catalog.theirs (COPY = simple); CREATE COLLATION pg_catalog.theirs FROM "C";'
+            "CREATE TEXT SEARCH DICTIONARY pg_catalog.theirs (TEMPLATE = simple)"
+        ),
+        "3 objects in the schema pg_catalog, such as theirs",
+    ),
+    "a changed text search configuration of PostgreSQL's own": (
+        "ALTER TEXT SEARCH CONFIGURATION pg_catalog.german ALTER MAPPING FOR word WITH simple",
+        "the mappings of the text search configuration pg_catalog.german: they were changed",
+    ),
+    "an addition to an operator family of PostgreSQL's own": (
+        (
+            "CREATE FUNCTION f(int, text) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 < $2::int';"
+            "CREATE OPERATOR <## (LEFTARG = int, RIGHTARG = text, FUNCTION = f);"
+            "ALTER OPERATOR FAMILY pg_catalog.integer_ops USING btree ADD OPERATOR 1 <## (int, text)"
+        ),
+        "additions to built-in operator families, such as integer_ops: 1",
+    ),
     "the owner of an extension": (
         "CREATE EXTENSION citext; UPDATE pg_extension SET extowner = (SELECT oid FROM pg_roles WHERE rolname = '{0}') WHERE extname = 'citext'",
         "extension citext: it belongs to {0}, and after a restore to the role that restores",
@@ -423,7 +442,7 @@ def test_versions_of_extensions(command: Command, postgres: Postgres, new_databa
 def test_a_library_of_each_session_that_is_not_here(
     command: Command, postgres: Postgres, new_database: NewDatabase, tmp_path: Path
 ) -> None:
-    """Without it, nobody can connect to the database; the throwaway server does not load it."""
+    """Without it, no one can connect to the database; the throwaway server does not load it."""
     name, library = new_database("CREATE TABLE t AS SELECT 1 AS a", "preload"), tmp_path / "explains.so"
     shutil.copy(next(postgres.programs.parent.rglob("auto_explain.so")), library)
     with psycopg.connect(postgres.url, autocommit=True) as connection:
@@ -466,7 +485,7 @@ def test_rows_of_generated_columns_and_identities_are_copied_back(
     assert value(postgres, name, "SELECT string_agg(id || ' ' || b, ',' ORDER BY id) FROM t") == "1 2,2 4,3 6"
 
 
-# --- Standbys, and left-overs that cannot simply be dropped -----------------------------------------------------------------
+# --- Standbys, and leftovers that cannot simply be dropped ------------------------------------------------------------------
 
 
 def test_a_standby_with_an_unlogged_table(command: Command, postgres_of: PostgresOf) -> None:
@@ -490,7 +509,7 @@ SUBSCRIBED = "CREATE SUBSCRIPTION {0} CONNECTION 'host=127.0.0.1 port=1 dbname=x
 @pytest.mark.parametrize(
     ("prefix", "verb"), [(WORKING, ("restore", "latest")), (PREFIX, ("verify", "latest"))]
 )
-def test_a_left_over_with_a_subscription(
+def test_a_leftover_with_a_subscription(
     prefix: str, verb: tuple[str, str], command: Command, postgres: Postgres, new_database: NewDatabase
 ) -> None:
     """Of a restore or verification that was killed: it is removed, and blocks nothing."""

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from backup import foreign
+from backup.load import script
+from backup.postgres.databases import creation
 from stack.programs import major, postgres_bin
 from stack.servers import Postgres
 from tests.backup.conftest import ROWS, SCHEMA, NewDatabase
@@ -82,6 +85,24 @@ def test_every_form(
     assert not list(tmp_path.glob("posthub*"))
 
 
+def test_a_script_that_windows_has_written(
+    command: Command, postgres: Postgres, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    """There, standard output gets a carriage return before each line feed, and editors begin UTF-8 with a mark."""
+    name = new_database(AWKWARD + "INSERT INTO t VALUES (4, E'\\r\\n\\r')", "windows")
+    options = ("--use-set-session-authorization", "--disable-triggers")
+    whole = dumped(postgres, name, tmp_path / "old.sql", *options).read_bytes()
+    assert b"\nSET SESSION AUTHORIZATION '" in whole
+    file = tmp_path / "new.sql"
+    file.write_bytes(b"\xef\xbb\xbf" + whole.replace(b"\n", b"\r\n"))
+    assert command.passed("import", str(file), "--as", "old-windows")["rows"] == 5
+    manifest = command("show", "latest", "-d", "old-windows", "--json").json["manifest"]
+    assert postgres.url.split("/")[2].split(":")[0] in manifest["roles"]
+    assert list(script.pieces(file)) == list(script.pieces(tmp_path / "old.sql"))
+    file.write_bytes(whole.decode().encode("utf-16"))
+    command("import", str(file), "--as", "old-windows").fails(2, "is in UTF-16")
+
+
 def test_other_files_are_refused(
     command: Command, postgres: Postgres, new_database: NewDatabase, tmp_path: Path
 ) -> None:
@@ -127,3 +148,18 @@ def test_a_damaged_archive_is_refused(
     done = command("import", str(whole), "--as", "../x")
     done.fails(2, "not a valid folder name")
     assert command("list", "--json").json == []
+
+
+def test_the_locale_and_the_rules_of_its_provider_are_those_of_the_original() -> None:
+    statement = (
+        b"CREATE DATABASE shop WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE_PROVIDER = icu"
+        b" LOCALE = 'English_United States.1252' ICU_LOCALE = 'de-u-ks-level2' ICU_RULES = '&''a'' < b';"
+    )
+    found = foreign._server({"version": "16.4", "version_number": 160004}, [statement])
+    assert (found.locale_provider, found.locale, found.collate) == (
+        "i",
+        "de-u-ks-level2",
+        "English_United States.1252",
+    )
+    created = creation("new", found, 180000).as_string()
+    assert created.endswith("LOCALE_PROVIDER icu ICU_LOCALE 'de-u-ks-level2' ICU_RULES '&''a'' < b'")

@@ -15,6 +15,7 @@ from backup.load.download import download
 from backup.load.execution import carry_out
 from backup.load.pg_restore import load_archive
 from backup.load.properties import properties
+from backup.load.throwaway import private_folder
 from backup.verify.compare import compare_dumps
 from backup.verify.scratch import Scratch, scratch
 from stack.servers import Postgres
@@ -38,6 +39,11 @@ ALTER ROLE dmg_guest SET search_path TO 'b c', "$user";
 ALTER ROLE dmg_guest SET app.empty TO '';
 GRANT SET ON PARAMETER log_statement TO dmg_app;
 GRANT SET ON PARAMETER work_mem TO dmg_giver WITH GRANT OPTION;
+GRANT SET ON PARAMETER maintenance_work_mem TO dmg_giver WITH GRANT OPTION;
+SET ROLE dmg_giver;
+GRANT SET ON PARAMETER maintenance_work_mem TO dmg_guest, dmg_reader;
+RESET ROLE;
+GRANT SET ON PARAMETER maintenance_work_mem TO dmg_guest;
 CREATE ROLE "dmg Ünicode;x" LOGIN INHERIT CONNECTION LIMIT 0 VALID UNTIL '2030-06-01 12:00:00+02';
 COMMENT ON ROLE "dmg Ünicode;x" IS '';
 COMMENT ON ROLE dmg_giver IS E'tab\there, \'quote\' and \\ backslash';
@@ -172,6 +178,11 @@ OF_ROLES = {
         "REVOKE GRANT OPTION FOR SET ON PARAMETER work_mem FROM dmg_giver", "GRANT SET ON PARAMETER work_mem TO dmg_giver WITH GRANT OPTION",
         "dmg_giver",
     ),
+    "a parameter by another role": (
+        "SET ROLE dmg_giver; REVOKE SET ON PARAMETER maintenance_work_mem FROM dmg_reader; RESET ROLE; GRANT SET ON PARAMETER maintenance_work_mem TO dmg_reader",
+        "REVOKE SET ON PARAMETER maintenance_work_mem FROM dmg_reader; SET ROLE dmg_giver; GRANT SET ON PARAMETER maintenance_work_mem TO dmg_reader; RESET ROLE",
+        "dmg_reader",
+    ),
     "a membership that may be set no more": (
         "GRANT dmg_owner TO dmg_guest WITH SET FALSE GRANTED BY dmg_giver",
         "GRANT dmg_owner TO dmg_guest WITH SET TRUE GRANTED BY dmg_giver", "dmg_guest",
@@ -275,7 +286,7 @@ def restored(postgres: Postgres, new_database: NewDatabase, back_up: BackUp) -> 
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(ROLES.encode())
     wiring, entry = back_up(new_database(DATABASE, "dmg"))
-    with scratch(wiring, entry.manifest) as place:
+    with private_folder(None) as folder, scratch(wiring, entry.manifest, folder) as place:
         files, differences = download(wiring, entry, place.folder)
         assert place.create() is None
         differences += place.load_globals(files["globals"])

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from backup.errors import DumpError
+from backup.hooks import not_startable, run_command
 from backup.settings import BackupSettings
 from sidecar import UsageError
 from stack.wait import wait_for
@@ -38,7 +40,7 @@ def lines(folder: Path) -> list[str]:
     return [line.rstrip() for line in (folder / "log").read_text().splitlines()]
 
 
-def test_both_run_and_get_no_secrets(command: Command, database: str, tmp_path: Path) -> None:
+def test_both_commands_run_without_secrets(command: Command, database: str, tmp_path: Path) -> None:
     command.passed(
         "run",
         BACKUP_BEFORE_COMMAND=script(tmp_path, "before"),
@@ -51,7 +53,7 @@ def test_both_run_and_get_no_secrets(command: Command, database: str, tmp_path: 
     assert "DATABASE_URL" not in seen
 
 
-def test_no_backup_after_a_command_that_failed(command: Command, database: str, tmp_path: Path) -> None:
+def test_a_failed_before_command_prevents_the_backup(command: Command, database: str, tmp_path: Path) -> None:
     done = command(
         "run",
         BACKUP_BEFORE_COMMAND=script(tmp_path, "before", "echo the queue does not stop; exit 3"),
@@ -63,7 +65,7 @@ def test_no_backup_after_a_command_that_failed(command: Command, database: str, 
     assert command("list", "--json").json == []
 
 
-def test_a_backup_whose_command_after_it_failed_counts(command: Command, tmp_path: Path) -> None:
+def test_a_backup_counts_even_if_the_after_command_failed(command: Command, tmp_path: Path) -> None:
     command.passed("run", BACKUP_AFTER_COMMAND=script(tmp_path, "after", "exit 4"))
     (entry,) = command("list", "--json").json
     assert entry["state"] == "unverified"
@@ -71,9 +73,7 @@ def test_a_backup_whose_command_after_it_failed_counts(command: Command, tmp_pat
     assert any(b"BACKUP_AFTER_COMMAND ended with exit code 4" in path.read_bytes() for path in attempts)
 
 
-def test_the_command_after_it_also_runs_when_the_run_is_ended(
-    environ: dict[str, str], tmp_path: Path
-) -> None:
+def test_the_after_command_also_runs_when_the_run_is_stopped(environ: dict[str, str], tmp_path: Path) -> None:
     more = {
         "BACKUP_BEFORE_COMMAND": script(tmp_path, "before", "exec sleep 60"),
         "BACKUP_AFTER_COMMAND": script(tmp_path, "after"),
@@ -87,9 +87,34 @@ def test_the_command_after_it_also_runs_when_the_run_is_ended(
     assert lines(tmp_path)[-1].endswith("failure Ended")
 
 
-def test_what_cannot_be_run_is_found_beforehand(command: Command, environ: dict[str, str]) -> None:
+def test_a_command_that_cannot_run_is_reported_beforehand(command: Command, environ: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="BACKUP_AFTER_COMMAND"):
         BackupSettings.load({**environ, "BACKUP_AFTER_COMMAND": "echo 'x"})
     checks = command("doctor", "--json", BACKUP_BEFORE_COMMAND="/nowhere/stop-the-queue now").json
     (found,) = [each for each in checks if each["name"] == "BACKUP_BEFORE_COMMAND"]
     assert (found["ok"], found["detail"]) == (False, "/nowhere/stop-the-queue is not an executable program")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"#!/bin/sh\necho\n", ""),
+        (b"#! /usr/bin/env  sh\n", ""),
+        (b"\x7fELF\n", ""),
+        (b"echo no first line\n", "has no line #!"),
+        (b"", "has no line #!"),
+        (b"#!/bin/sh\r\necho from Windows\r\n", r"is missing: '/bin/sh\r'"),
+        (b"#!/nowhere/python\n", "is missing: '/nowhere/python'"),
+    ],
+)
+def test_scripts_that_the_kernel_would_not_start(content: bytes, reason: str, tmp_path: Path) -> None:
+    (script := tmp_path / "hook").write_bytes(content)
+    found = not_startable(script)
+    assert reason in found if reason else not found
+
+
+def test_a_command_that_was_killed_has_no_exit_code(tmp_path: Path) -> None:
+    (script := tmp_path / "hook").write_text("#!/bin/sh\nkill -9 $$\n")
+    script.chmod(0o755)
+    with pytest.raises(DumpError, match=r"BACKUP_AFTER_COMMAND was killed by signal 9$"):
+        run_command("BACKUP_AFTER_COMMAND", str(script), {}, lambda: None, 60)

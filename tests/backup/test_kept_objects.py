@@ -168,7 +168,7 @@ def test_what_was_notified_is_known_after_each_change(tmp_path: Path) -> None:
             sent.append(message)
             return True
 
-        Notifier(wiring, send).look(history(store))
+        Notifier(wiring, send).send_changes(history(store))
         return [message.title for message in sent if message.kind == "failed"]
 
     for hours, outcome in enumerate(("failure", "success", "failure", "success")):

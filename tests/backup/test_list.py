@@ -14,6 +14,7 @@ import pytest
 
 from backup.catalogue import layout
 from backup.catalogue.document import encode
+from backup.catalogue.ids import stamp
 from backup.catalogue.manifest import Keyspace, Manifest, Table, content
 from backup.cli.run import content_of
 from backup.spans import parse_moment
@@ -203,3 +204,13 @@ def seconds_of(command: Command) -> float:
     began = time.process_time()
     assert len(command.passed("list")) == 500
     return time.process_time() - began
+
+
+def test_backups_of_one_second_are_in_the_order_of_their_start(store: LocalStore, command: Command) -> None:
+    """Their IDs say only the second; the last six digits are random."""
+    begun = [NOW + timedelta(milliseconds=100 * number) for number in range(3)]
+    for moment, digits in zip(begun, ("cccccc", "aaaaaa", "bbbbbb"), strict=True):
+        put(store, manifest(moment, id=f"{stamp(NOW)}-{digits}"), proven=True)
+    assert [each["id"][-6:] for each in command.passed("list")] == ["bbbbbb", "aaaaaa", "cccccc"]
+    shown = command.passed("show", "latest", "--database", "shop")
+    assert shown["manifest"]["id"].endswith("bbbbbb")

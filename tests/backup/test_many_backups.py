@@ -216,7 +216,7 @@ def test_an_off_site_round_with_nothing_to_copy(wired: Wire, tmp_path: Path) -> 
     offsite.requests.clear()
     Jobs(state).copy_offsite()
     assert main.requests == offsite.requests == {"list": 1}
-    # What a copy that was broken off has left is removed, even if its backup is gone.
+    # What an interrupted copy has left is removed, even if its backup is gone.
     offsite.put(f"shop/{manifest(NOW).id}/database.dump.zst", b"0")
     Jobs(state).copy_offsite()
     assert offsite.requests["delete"] == 1

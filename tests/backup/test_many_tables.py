@@ -77,7 +77,7 @@ def test_sequences_are_read_in_batches(
     )
 
 
-def test_the_locks_of_a_dump_are_held_against_the_server(
+def test_the_locks_of_a_dump_are_compared_with_the_servers_limit(
     wired: Wire,
     postgres: Postgres,
     crowded: str,

@@ -52,24 +52,24 @@ def hook() -> Iterator[tuple[str, list[dict[str, str]], list[int]]]:
     server.server_close()
 
 
-def look(store: Store, hours: float = 0) -> History:
+def history_at(store: Store, hours: float = 0) -> History:
     return history(store, now=NOW + timedelta(hours=hours))
 
 
 def test_which_faults_there_are() -> None:
     store = MemoryStore()
-    assert faults(look(store), RPO, NOW) == {}
+    assert faults(history_at(store), RPO, NOW) == {}
     put_attempt(store, attempt(NOW, outcome="failure", error="no space", hint="free some"))
-    assert faults(look(store), RPO, NOW) == {
+    assert faults(history_at(store), RPO, NOW) == {
         "failed": "no space. Try: free some",
         "late": "there is no backup yet",
     }
     made = manifest(NOW)
     put(store, made, proven=False)
     put_attempt(store, attempt(NOW + timedelta(minutes=1)))
-    assert faults(look(store), RPO, NOW) == {}
-    assert "is 1 d 6 h old" in faults(look(store, 30), RPO, NOW + timedelta(hours=30))["late"]
-    assert faults(look(store), RPO, NOW, died=True)["failed"].startswith("the run was killed")
+    assert faults(history_at(store), RPO, NOW) == {}
+    assert "is 1 d 6 h old" in faults(history_at(store, 30), RPO, NOW + timedelta(hours=30))["late"]
+    assert faults(history_at(store), RPO, NOW, died=True)["failed"].startswith("the run was killed")
 
 
 def test_a_host_that_cannot_verify_is_not_a_difference() -> None:
@@ -78,7 +78,7 @@ def test_a_host_that_cannot_verify_is_not_a_difference() -> None:
     put(store, made, proven=False)
     found = report(made, ok=False, unprovable=("an extension is missing here",))
     store.put(layout.report("shop", made.id, found.finished), encode(found))
-    assert faults(look(store), RPO, NOW) == {}
+    assert faults(history_at(store), RPO, NOW) == {}
 
 
 def test_a_difference_and_an_anomaly_are_named() -> None:
@@ -88,7 +88,7 @@ def test_a_difference_and_an_anomaly_are_named() -> None:
     lost = Difference(kind="rows", object="posts", expected="3", found="2")
     found = report(made, ok=False, differences=(lost,))
     store.put(layout.report("shop", made.id, found.finished), encode(found))
-    now = faults(look(store), RPO, NOW)
+    now = faults(history_at(store), RPO, NOW)
     assert now["differs"] == f"{made.id}: rows posts: expected 3, found 2"
     assert now["unlike"] == f"{made.id}: rows of posts fell to 10"
 
@@ -115,16 +115,16 @@ def test_a_restart_says_nothing_twice_and_a_failed_message_is_sent_again(wired: 
         return reached[0]
 
     put_attempt(wiring.store, attempt(NOW, outcome="failure", error="no space", hint="free some"))
-    Notifier(wiring, send).look(history(wiring.store))
+    Notifier(wiring, send).send_changes(history(wiring.store))
     assert sent == []
     reached[0] = True
     for _ in range(3):
-        Notifier(wiring, send).look(history(wiring.store))
+        Notifier(wiring, send).send_changes(history(wiring.store))
     assert [each.kind for each in sent] == ["failed", "late"]
     put(wiring.store, manifest(wiring.clock()))
     put_attempt(wiring.store, attempt(wiring.clock()))
     for _ in range(2):
-        Notifier(wiring, send).look(history(wiring.store, now=wiring.clock()))
+        Notifier(wiring, send).send_changes(history(wiring.store, now=wiring.clock()))
     assert [(each.kind, each.over) for each in sent[2:]] == [("failed", True), ("late", True)]
 
 
@@ -146,7 +146,7 @@ def test_only_what_we_have_written_about_notifications_is_believed(
         sent.append(message.kind)
         return True
 
-    Notifier(wiring, send).look(history(wiring.store, KEYS))
+    Notifier(wiring, send).send_changes(history(wiring.store, KEYS))
     assert sent == ([] if believed else ["failed", "late"])
 
 
@@ -157,7 +157,7 @@ def test_a_huge_document_about_notifications_is_not_read(
     read: list[str] = []
     monkeypatch.setattr(wiring.store, "get", read.append)
     wiring.store.put(layout.notified("shop"), b" " * (Notified.max_bytes + 1))
-    Notifier(wiring, lambda _: True).look(history(wiring.store))
+    Notifier(wiring, lambda _: True).send_changes(history(wiring.store))
     assert "is not known" in caplog.text
     assert str(Notified.max_bytes + 1) in caplog.text
     assert read == []

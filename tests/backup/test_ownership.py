@@ -58,7 +58,7 @@ def test_a_server_with_copied_settings_does_no_harm(
     for asked in (("restore", adopted), ("restore", adopted, "--table", "rows_of_staging")):
         done = command(*asked)
         assert done.status == 2, done
-        assert "data of another server" in done.err
+        assert "data from another server" in done.err
     assert command.passed("restore", mine)["id"] == mine
     assert command.passed("restore", adopted, "--yes-i-mean", database)["id"] == adopted
 

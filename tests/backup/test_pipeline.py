@@ -100,7 +100,13 @@ def test_any_recipient_can_read_it() -> None:
         decrypt(io.BytesIO(data), io.BytesIO(), [identities[2]])
 
 
-def test_keys_that_are_none_are_refused_without_repeating_them() -> None:
+def test_an_ordinary_key_may_begin_like_another_kind() -> None:
+    """One of 32,768 does."""
+    ordinary = "age1tagn70ftlf9xfjt4sfe46qyfuztvs54vs246qvkjx44j4plnvceqatcs8s"
+    assert [str(each) for each in parse_recipients([ordinary])] == [ordinary]
+
+
+def test_invalid_keys_are_refused_without_repeating_them() -> None:
     secret = str(pyrage.x25519.Identity.generate())
     with pytest.raises(UsageError) as caught:
         parse_recipients([secret])
@@ -115,7 +121,7 @@ def test_keys_that_are_none_are_refused_without_repeating_them() -> None:
         parse_identities("# only a comment")
 
 
-def test_keys_of_other_kinds_are_named_in_short() -> None:
+def test_unsupported_kinds_of_keys_get_a_short_message() -> None:
     """A post-quantum key has 2,000 characters, and copying it again would not help."""
     for found in (
         lambda: parse_recipients(["age1pq1" + "q" * 1900]),

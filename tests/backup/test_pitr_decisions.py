@@ -1,4 +1,4 @@
-"""Pure decisions of point-in-time recovery: what the log's records say, where a snapshot is, which base a target needs."""
+"""Pure decisions of point-in-time recovery: what the WAL's records say, where a snapshot is, which base a target needs."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -264,6 +264,13 @@ def test_what_cannot_be_reached_is_refused_with_the_reason(goal: targets.Goal, w
 def test_without_a_base_nothing_can_be_recovered() -> None:
     with pytest.raises(UsageError, match="no base backup"):
         targets.choose([], Latest())
+
+
+def test_the_latest_state_is_not_one_before_a_hole() -> None:
+    """Later WAL is stored, and would be lost silently."""
+    with pytest.raises(UsageError, match=r"WAL is missing after 0/FA .*2026-11-29 03:00:00 UTC") as refused:
+        targets.choose(BASES[:1], Latest())
+    assert "--at-lsn 0/FA" in str(refused.value.hint)
 
 
 def test_after_the_last_window_has_ended_a_later_time_is_in_a_gap() -> None:

@@ -41,11 +41,11 @@ def test_a_gap_after_the_newest_base_makes_one_due() -> None:
     assert base_due([base(20, 10)], [], None, NOW) is None
 
 
-def test_a_gap_that_a_base_is_past_needs_none() -> None:
+def test_a_gap_before_the_newest_base_needs_no_other() -> None:
     assert base_due([base(20, 10), base(100, 1)], [gap(100, 2)], None, NOW) is None
 
 
-def test_a_server_that_was_set_back_begins_before_the_gap() -> None:
+def test_a_server_that_was_rewound_begins_before_the_gap() -> None:
     """Otherwise a base backup would follow another one until its positions are past the gap."""
     assert base_due([base(20, 1, timeline=2)], [gap(100, 2)], None, NOW) is None
 
@@ -54,7 +54,7 @@ def test_a_server_whose_clock_is_behind_gets_one_base_backup() -> None:
     assert base_due([base(100, 3)], [gap(100, 2)], None, NOW) is None
 
 
-@pytest.mark.parametrize(("timeline", "system"), [(1, "8"), (1, "7")])
+@pytest.mark.parametrize(("timeline", "system"), [(1, "8"), (1, "7"), (2, "8")])
 def test_positions_of_another_cluster_or_timeline_say_nothing(timeline: int, system: str) -> None:
     missing = gap(100, 2, timeline=2)
     assert base_due([base(500, 3, timeline=timeline, system=system)], [missing], None, NOW) == missing

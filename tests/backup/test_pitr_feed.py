@@ -111,7 +111,7 @@ def test_a_server_that_ended_without_a_message_has_not_recovered(verdict: Judge)
 
 def test_a_target_that_is_never_reached_leads_to_the_latest_state(verdict: Judge) -> None:
     found = verdict("FATAL:  recovery ended before configured recovery target was reached\n")
-    assert found.message == "the log ends, or is damaged, before the target"
+    assert found.message == "the WAL ends, or is damaged, before the target"
     assert "--at latest" in found.hint
 
 

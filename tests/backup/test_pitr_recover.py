@@ -139,7 +139,7 @@ def test_a_target_after_the_end_is_refused(primary: Primary, base: Path, tmp_pat
     written(primary, 1)
     end = primary.switch()
     with (
-        pytest.raises(RecoveryError, match="the log ends, or is damaged, before the target"),
+        pytest.raises(RecoveryError, match="the WAL ends, or is damaged, before the target"),
         at(primary, base, AtPosition(end + (1 << 30)), tmp_path),
     ):
         raise AssertionError("it was promoted")
@@ -155,7 +155,7 @@ def test_an_unknown_hole_in_the_store_is_not_the_end(primary: Primary, base: Pat
     (primary.wal / hole).rename(tmp_path / "aside")
     try:
         with (
-            pytest.raises(RecoveryError, match="the log ends, or is damaged, before the target"),
+            pytest.raises(RecoveryError, match="the WAL ends, or is damaged, before the target"),
             at(primary, base, AtPosition(end), tmp_path),
         ):
             raise AssertionError("it was promoted")
@@ -174,7 +174,7 @@ def test_a_time_or_a_mark_that_is_never_reached_is_refused(
     primary.switch()
     with pytest.raises(RecoveryError) as failed, at(primary, base, goal, tmp_path):
         raise AssertionError("it was promoted")
-    assert failed.value.message == "the log ends, or is damaged, before the target"
+    assert failed.value.message == "the WAL ends, or is damaged, before the target"
     assert "--at latest" in failed.value.hint
 
 
@@ -284,7 +284,7 @@ def test_a_damaged_segment_ends_the_recovery_and_nothing_is_promoted(
     file.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
     try:
         with (
-            pytest.raises(RecoveryError, match="the log ends, or is damaged, before the target"),
+            pytest.raises(RecoveryError, match="the WAL ends, or is damaged, before the target"),
             at(primary, base, AtPosition(end), tmp_path),
         ):
             raise AssertionError("it was promoted")
@@ -374,7 +374,7 @@ def test_a_data_folder_that_was_replaced_is_not_put_into_place(
         (folder / recover.DATA).rename(folder / "data")
         (folder / recover.DATA).symlink_to(elsewhere)
         with pytest.raises(RecoveryError, match="has replaced its own data folder"):
-            recover.settle(Programs(primary.programs), folder, never)
+            recover.settle(folder, never)
     assert list(elsewhere.iterdir()) == []
 
 
@@ -399,7 +399,7 @@ def test_originals_are_kept_aside(primary: Primary, base: Path, tmp_path: Path) 
             with psycopg.connect(server.address.conninfo, autocommit=True) as connection:
                 connection.execute("CREATE TABLE writes (n int)")
         assert "database system is shut down" in log_of(folder / SERVER).read_text()
-        recover.settle(programs, folder, never)
+        recover.settle(folder, never)
         assert (folder / recover.DATA / "pg_hba.conf").read_bytes() == before
 
 

@@ -11,7 +11,7 @@ import pytest
 from backup.cancellation import never
 from backup.catalogue.manifest import Manifest, Server
 from backup.catalogue.records import Difference
-from backup.physical import records, waldump
+from backup.physical import lsn, records, waldump
 from backup.programs import Programs
 from backup.restore.database import Restored
 from backup.restore.point import explained
@@ -182,7 +182,7 @@ def _drop_commit(server: Postgres) -> str:
         (("--at-lsn", "FFFF/0"), "after the end of what is stored"),
         (("--at-mark", "never made"), "is not known"),
         (("--at", "latest", "--at-lsn", "0/1"), "cannot be combined"),
-        (("--at", "latest", "--to-folder", "/tmp/x", "--into", "y"), "cannot be combined"),
+        (("--at", "latest", "--to-folder", "/nonexistent/x", "--into", "y"), "cannot be combined"),
     ],
 )
 @pytest.mark.parametrize("server", [18], indirect=True, ids=["postgres18"])
@@ -196,16 +196,33 @@ def test_what_cannot_be_recovered_is_refused_with_words(
     assert why in done.err
 
 
+def switch(server: Postgres) -> None:
+    """Let the server begin another file of the log."""
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("SELECT pg_switch_wal()")
+
+
 def test_a_whole_server_is_recovered_into_a_folder_and_starts(
     command: Command, ledger: Ledger, shop: str, server: Postgres, tmp_path: Path
 ) -> None:
     command.passed("run", "-d", "main")
-    wanted, _, _ = ledger.grow()
+    for _ in range(3):
+        wanted, _, _ = ledger.grow()
+        switch(server)
     ledger.stored()
     folder = tmp_path / "w" / "data"
     folder.parent.mkdir()
     done = command.passed("restore", "main", "--at", "latest", "--to-folder", str(folder))
     assert done["timeline"] == 2
+    # The WAL before its timeline is in the store, and not in the folder again.
+    [fork] = {
+        line.split()[1]
+        for line in (folder / "pg_wal" / "00000002.history").read_text().splitlines()
+        if line.startswith("1")
+    }
+    begin = lsn.segment_name(1, lsn.segment_of(lsn.parse(fork), 1 << 24), 1 << 24)
+    kept = {each.name[8:] for each in (folder / "pg_wal").glob("0" * 7 + "?" * 17)}
+    assert min(kept) == begin[8:]
     refused = command("restore", "main", "--at", "latest", "--to-folder", str(folder))
     assert refused.status == 2
     assert "is not empty" in refused.err

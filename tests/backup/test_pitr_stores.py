@@ -13,13 +13,15 @@ from typing import Literal
 import pyrage
 import pytest
 
+from backup.catalogue.document import encode
 from backup.catalogue.manifest import Manifest, Physical, Server, StoredObject
 from backup.errors import NoIdentityError
 from backup.physical import lsn
-from backup.physical.archive import Archive, Stored, WalObject
+from backup.physical.archive import Archive, Gap, Stored, WalObject
 from backup.physical.coverage import coverage, coverage_of, periods
 from backup.physical.measures import Measures
 from backup.physical.service import Upkeep, Watched
+from backup.physical.timelines import Fork
 from backup.physical.upkeep import clusters
 from backup.replication.offsite import copy_missing
 from backup.service import status_page
@@ -144,7 +146,7 @@ def test_what_can_be_recovered_is_shown_with_its_gaps(wiring: Wiring) -> None:
     assert found.latest == TAKEN + timedelta(minutes=90)
     state = new_state(wiring)
     state.refresh()
-    state.look_at_wal()
+    state.read_wal()
     page = status_page.render(state)
     kept, gap = (
         "<li>{} to {}: any moment can be recovered",
@@ -163,6 +165,70 @@ def test_two_base_backups_without_a_gap_are_one_period(wiring: Wiring) -> None:
     [only] = periods(coverage_of(wiring, "main").candidates)
     assert only.earliest == TAKEN
     assert only.open
+
+
+def test_a_base_backup_that_lacks_an_object_is_not_recovered_from(wiring: Wiring) -> None:
+    fill(wiring.store, range(2, 30))
+    put(wiring.store, base(2, 0))
+    damaged = base(20, 1)
+    folder = put(wiring.store, damaged)
+    wiring.store.delete([f"{folder}/{damaged.objects[0].name}"])
+    found = coverage_of(wiring, "main")
+    assert [each.window.base for each in found.candidates] == ids(wiring)[:1]
+    assert [reason for _, reason in found.unusable] == [
+        f"some of its objects are missing or differ in size: {damaged.objects[0].name}"
+    ]
+
+
+def ids(wiring: Wiring) -> list[str]:
+    history = wiring.reader().read(wiring.clock(), ["main"]).history("main")
+    return [entry.id for entry in history.backups]
+
+
+def test_the_newest_timeline_is_followed_unless_another_is_asked_for(
+    wiring: Wiring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(wiring.store, range(2, 20))
+    for number in range(10, 12):
+        start = number * SEGMENT
+        wiring.store.put(archive().wal_key(2, start, start + SEGMENT, f"{number:064x}"), b"0")
+    put(wiring.store, base(2, 0))
+    monkeypatch.setattr("backup.physical.coverage.forks", lambda *_: {2: (Fork(1, 10 * SEGMENT + 9),)})
+    windows = [coverage_of(wiring, "main", timeline).candidates[0].window for timeline in (None, 1, 2)]
+    assert [(each.timeline, each.end // SEGMENT) for each in windows] == [(2, 12), (1, 20), (2, 12)]
+
+
+def test_wal_before_a_recorded_gap_does_not_grow(wiring: Wiring) -> None:
+    """Nothing is stored after it yet, and the latest state cannot be recovered."""
+    fill(wiring.store, range(2, 30))
+    put(wiring.store, base(2, 0))
+    assert coverage_of(wiring, "main").candidates[0].open
+    start, end = 30 * SEGMENT, 31 * SEGMENT
+    lost = Gap(
+        server="main",
+        system_identifier=SYSTEM,
+        timeline=1,
+        start=start,
+        end=end,
+        noticed=TAKEN + timedelta(hours=2),
+        reason="the slot was lost",
+    )
+    wiring.store.put(archive().gap_key(1, start, end), encode(lost, wiring.keys))
+    assert not coverage_of(wiring, "main").candidates[0].open
+
+
+def test_the_wal_of_another_cluster_is_not_this_ones(wiring: Wiring) -> None:
+    """The server was initialized again under the same name."""
+    put(wiring.store, base(2, 0))
+    other = Archive("main", "1111111111111111111", SEGMENT)
+    for number in range(2, 30):
+        start = number * SEGMENT
+        wiring.store.put(other.wal_key(1, start, start + SEGMENT, f"{number:064x}"), b"0")
+    found = coverage_of(wiring, "main")
+    assert found.candidates == ()
+    assert [reason for _, reason in found.unusable] == ["the store lacks WAL that it needs"]
+    fill(wiring.store, range(2, 4))
+    assert [each.window.end // SEGMENT for each in coverage_of(wiring, "main").candidates] == [4]
 
 
 class Passes(tuple[WalObject, ...]):
@@ -206,6 +272,6 @@ def test_a_silent_store_does_not_keep_the_service_from_its_other_refreshes(
     monkeypatch.setattr("backup.service.state.REFRESH_SECONDS", 0.5)
     monkeypatch.setattr(LocalStore, "walk", lambda *_: silent.wait(30) and ())
     began = time.monotonic()
-    state.look_at_wal()
+    state.read_wal()
     assert time.monotonic() - began < 15
     silent.set()

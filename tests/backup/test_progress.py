@@ -47,7 +47,7 @@ def test_the_log_says_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
         now = float(seconds)
         meter.add(100)
         if seconds in (60, 120):
-            meter.tell()
+            meter.report()
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
         "backup in progress database=shop bytes=700 rate='12 B/s' expected=4000 seconds_left=283",
@@ -59,7 +59,7 @@ def test_the_log_says_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
 def test_it_says_so_while_nothing_passes(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     meter = Meter("shop", work="restore", expected=100)
-    with meter.telling(0.01):
+    with meter.reporting(0.01):
         wait_for(
             lambda: len(caplog.records) > 1,
             timeout=60,
@@ -78,7 +78,7 @@ def test_without_an_earlier_backup_there_is_no_estimate(caplog: pytest.LogCaptur
     meter = Meter("shop", print, lambda: now)
     now = 60.0
     meter.add(600)
-    meter.tell()
+    meter.report()
     assert "seconds_left" not in caplog.text
     assert "bytes=600" in caplog.text
 

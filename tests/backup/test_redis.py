@@ -4,17 +4,23 @@ import dataclasses
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
-from backup.catalogue.manifest import Manifest
+from backup.catalogue.manifest import Keyspace, Manifest
 from backup.errors import BusyError, DumpError
+from backup.pipeline import Source, transfer
+from backup.redis.engine import changes
 from backup.redis.lock import KEY, LIFE_SECONDS, key_lock
+from backup.redis.product import Signature, signature
+from backup.redis.rdb import beginning
 from backup.replication.merged import read
 from backup.run import run
 from backup.targets import RedisTarget
 from backup.verify import verify
+from backup.verify.redis import _compare
 from backup.wiring import Wiring
 from stack.servers import Redis
 from stack.wait import wait_for
@@ -33,6 +39,8 @@ def client(busy_redis: Redis) -> Iterator["redis.Redis"]:
     with redis.Redis.from_url(busy_redis.url.replace("/0", "/3")) as third:
         third.hset("hash", mapping={"a": 1, "b": 2})
         third.set("soon", "gone", ex=1)
+    with redis.Redis.from_url(busy_redis.url.replace("/0", "/1999")) as last:
+        last.set("key", "x")
     yield client
     client.flushall()
     client.close()
@@ -55,7 +63,7 @@ def test_a_backup_passes(wiring: Wiring, client: "redis.Redis") -> None:
     made = run(wiring, wiring.targets[0])
     assert made.kind == "redis"
     # The lock is a separate key.
-    assert [(space.number, space.keys) for space in made.keyspaces] == [(0, 3002), (3, 2)]
+    assert [(space.number, space.keys) for space in made.keyspaces] == [(0, 3002), (3, 2), (1999, 1)]
     assert [stored.name for stored in made.objects] == ["dump.rdb.zst"]
     assert client.get(KEY) is None
     proven(wiring, made)
@@ -87,6 +95,47 @@ def test_a_server_that_is_written_to(wiring: Wiring, client: "redis.Redis") -> N
         done.set()
         writer.join()
     proven(wiring, made)
+
+
+def test_keys_that_come_and_go_during_the_transfer(
+    wiring: Wiring, client: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty queue has no key. So a broker has other keys at the moment of the RDB than before and after it."""
+    queues, number, real = {f"queue:{n}": "x" for n in range(5)}, client.dbsize(), transfer
+
+    def among_others(*arguments: Any, **options: Any) -> Any:
+        client.mset(queues)
+        stored = real(*arguments, **options)
+        client.delete(*queues)
+        return stored
+
+    monkeypatch.setattr("backup.redis.engine.transfer", among_others)
+    made = run(wiring, wiring.targets[0])
+    assert [made.keyspaces[0].keys, made.keyspaces[0].keys_after] == [number + 1] * 2
+    assert made.keys_changed >= 10
+    proven(wiring, made)
+
+
+def test_only_changes_in_between_excuse_other_numbers_of_keys() -> None:
+    space = Keyspace(number=0, keys=10, keys_after=14)
+    loaded = {
+        changed: [n for n in range(30) if not _compare(0, space, changed, n)] for changed in (0, 4, 6, 9)
+    }
+    assert loaded == {0: [*range(10, 15)], 4: [*range(10, 15)], 6: [*range(9, 16)], 9: [*range(8, 17)]}
+    assert [n for n in range(9) if not _compare(1, None, 4, n)] == [0, 1, 2]
+
+
+def test_changes_between_two_infos() -> None:
+    before = {"rdb_changes_since_last_save": 5, "rdb_last_save_time": 1, "total_commands_processed": 100}
+    after = {
+        "rdb_changes_since_last_save": 8,
+        "rdb_last_save_time": 1,
+        "total_commands_processed": 150,
+        "expired_keys": 2,
+    }
+    assert changes(before, after) == 5
+    saved = {**after, "rdb_changes_since_last_save": 1, "rdb_last_save_time": 2}
+    assert changes(before, saved) == 52
 
 
 def test_lost_keys_are_named(wiring: Wiring, client: "redis.Redis") -> None:
@@ -149,3 +198,17 @@ def test_a_server_that_disconnects_during_the_transfer(wired: Wire, tmp_path: Pa
         with pytest.raises(DumpError):
             run(wiring, wiring.targets[0], lambda _: server.kill())
     assert [info.key for info in wiring.store.walk() if "attempts" not in info.key] == []
+
+
+def test_doctor_reads_a_signature_that_comes_byte_by_byte() -> None:
+    class Slow(Source):
+        left = b"REDIS0010\xfa\tredis-ver\x067.0.15"
+
+        def read(self) -> bytes:
+            first, self.left = self.left[:1], self.left[1:]
+            return first
+
+        def close(self) -> None:
+            pass
+
+    assert signature(beginning(Slow())) == Signature("redis", 10)

@@ -46,8 +46,8 @@ BEFORE = """
 CREATE DOMAIN own AS varchar(9); CREATE DOMAIN own_text AS text;
 CREATE FUNCTION tr() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 """
-LEAST_PAIRS = 40
-LEAST_OBJECTS = 500
+MIN_PAIRS = 40
+MIN_OBJECTS = 500
 
 
 def test_every_kind_of_object_with_every_implicit_cast(
@@ -74,8 +74,8 @@ def test_every_kind_of_object_with_every_implicit_cast(
                     errors.InvalidObjectDefinition,
                 ):
                     continue  # this kind needs an operator, a class or an immutable cast
-    assert len(pairs) >= LEAST_PAIRS
-    assert made >= LEAST_OBJECTS
+    assert len(pairs) >= MIN_PAIRS
+    assert made >= MIN_OBJECTS
     wiring = wired(DATABASE_URL=postgres.url_for(name))
     run(wiring, wiring.targets[0])
     entry = read(wiring).history(name).latest
@@ -110,7 +110,7 @@ def test_lists_of_every_type(
                     made += 1
                 except (errors.UndefinedFunction, errors.AmbiguousFunction):
                     continue
-    assert made >= LEAST_PAIRS
+    assert made >= MIN_PAIRS
     wiring = wired(DATABASE_URL=postgres.url_for(name))
     run(wiring, wiring.targets[0])
     entry = read(wiring).history(name).latest

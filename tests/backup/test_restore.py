@@ -126,6 +126,23 @@ def test_there_and_back(command: Command, postgres: Postgres, shop: str) -> None
     assert later["ok"]
 
 
+@pytest.mark.parametrize("verb", ["doctor", "verify", "drill", "restore"])
+def test_an_empty_disk(command: Command, tmp_path: Path, verb: str, shop: str) -> None:
+    """As in a cluster, whose empty volume hides the work folder that the image has."""
+    command.passed("run")
+    more = ("--into", f"{shop}_moved") if verb == "restore" else ()
+    # A short path: PostgreSQL's sockets are in it.
+    work = tmp_path / "disk" / "w"
+    work.parent.mkdir()
+    done = command(verb, *more, "--json", BACKUP_WORK_DIR=str(work))
+    if verb == "doctor":
+        assert {check["name"]: check["ok"] for check in done.json}["work folder"] is True
+    else:
+        done.passes()
+    assert list(work.parent.iterdir()) == [work]
+    assert list(work.iterdir()) == []
+
+
 def test_refusals(command: Command, postgres: Postgres, shop: str, new_database: NewDatabase) -> None:
     command.passed("run")
     other = new_database("SELECT 1", "other")

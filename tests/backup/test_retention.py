@@ -2,6 +2,7 @@
 
 import json
 import random
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +24,8 @@ from backup.policy.retention import (
     late,
     plan,
 )
+from backup.settings import BackupSettings
+from sidecar import UsageError
 
 NOW = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
 GOLDEN = Path(__file__).parent / "golden"
@@ -320,3 +323,32 @@ def test_backups_that_someone_deletes_do_not_make_the_next_ones_a_jump() -> None
     first = datetime(2026, 1, 1, tzinfo=UTC)
     before = [Count(first + place * day, 10 - 2 * place, 10 - 2 * place) for place in range(4)]
     assert jump(before, 6, first + 4 * day) is None
+
+
+def test_every_setting_reaches_the_policy() -> None:
+    names = ("LAST", "HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY", "FLOOR")
+    given = {f"BACKUP_KEEP_{name}": str(number) for number, name in enumerate(names, 11)}
+    more = {"BACKUP_KEEP_WITHIN": "36h", "BACKUP_RPO_TARGET": "7200", "BACKUP_TIMEZONE": "Europe/Prague"}
+    found = BackupSettings.load({**given, **more}).policy()
+    counts = (found.last, found.hourly, found.daily, found.weekly, found.monthly, found.yearly, found.floor)
+    assert counts == tuple(range(11, 18))
+    hours = timedelta(hours=1)
+    assert (found.within, found.rpo, found.verify_within) == (36 * hours, 2 * hours, 2 * hours)
+    assert found.zone == ZoneInfo("Europe/Prague")
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ({"LAST": "1", "FLOOR": "2"}, True),
+        ({"LAST": "1", "YEARLY": "1", "FLOOR": "2"}, False),
+        ({"WITHIN": "7d", "FLOOR": "2"}, False),
+        ({"YEARLY": "2"}, False),
+        ({}, True),
+    ],
+)
+def test_rules_that_keep_fewer_than_the_floor_are_refused(given: dict[str, str], refused: bool) -> None:
+    none = dict.fromkeys(("LAST", "HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY"), "0")
+    environ = {f"BACKUP_KEEP_{name}": value for name, value in {**none, **given}.items()}
+    with pytest.raises(UsageError, match="keep") if refused else nullcontext():
+        BackupSettings.load(environ)

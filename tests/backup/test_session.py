@@ -137,6 +137,9 @@ def test_a_role_that_was_a_superuser(postgres: Postgres, new_database: NewDataba
         address = parse(postgres.url_for(name).replace("//posthub:posthub@", f"//{name}:x@"))
         with session(address) as connection:
             assert connection.execute("SHOW event_triggers").fetchone() == ("off",)
+            assert connection.execute(
+                "SELECT source FROM pg_settings WHERE name = 'lc_messages'"
+            ).fetchone() == ("client",)
         owner.execute(f"ALTER ROLE {name} NOSUPERUSER")
         with session(address) as connection:
             assert connection.execute("SHOW event_triggers").fetchone() == ("on",)

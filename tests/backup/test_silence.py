@@ -23,7 +23,16 @@ import pytest
 import redis
 
 from backup import cancellation
-from backup.cancellation import OutOfTimeError, Stop, StoppedError, answered, carry, limited, look, waiting
+from backup.cancellation import (
+    OutOfTimeError,
+    Stop,
+    StoppedError,
+    answered,
+    carry,
+    check_cancelled,
+    limited,
+    waiting,
+)
 from backup.catalogue.reader import Entry
 from backup.doctor import examine
 from backup.errors import DumpError
@@ -512,7 +521,7 @@ def test_what_begins_after_the_deadline_gets_a_few_seconds(monkeypatch: pytest.M
     monkeypatch.setattr(cancellation, "GRACE_SECONDS", 0.3)
     with Stop().limit(0):
         with pytest.raises(OutOfTimeError):
-            look()
+            check_cancelled()
         check = waiting()
         check()
         time.sleep(0.4)
@@ -521,14 +530,14 @@ def test_what_begins_after_the_deadline_gets_a_few_seconds(monkeypatch: pytest.M
         assert answered(lambda: "cleaned up") == "cleaned up"
         with pytest.raises(OutOfTimeError):
             answered(threading.Event().wait)
-    look()
+    check_cancelled()
 
 
 def test_the_clean_up_as_a_whole_gets_a_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it waits for many things that are silent; those that answer cost nothing."""
     monkeypatch.setattr(cancellation, "GRACE_SECONDS", 0.4)
     monkeypatch.setattr(cancellation, "ALL_GRACE_SECONDS", 0.8)
-    monkeypatch.setattr(cancellation, "LEAST_GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(cancellation, "MIN_GRACE_SECONDS", 0.05)
     with Stop().limit(0):
         began = time.monotonic()
         for number in range(10):
@@ -546,14 +555,14 @@ def test_a_part_ends_before_the_whole_and_never_after_it() -> None:
             limited(0, "the first question", "look"),
             pytest.raises(OutOfTimeError, match="the first question"),
         ):
-            look()
-        look()
+            check_cancelled()
+        check_cancelled()
     with (
         stop.limit(0),
         limited(3600, "a part", "look"),
         pytest.raises(OutOfTimeError, match="BACKUP_TIMEOUT"),
     ):
-        look()
+        check_cancelled()
 
 
 def test_limits_reach_other_threads() -> None:

@@ -53,7 +53,7 @@ def test_a_part_on_another_server_is_not_read(
     assert analyzed(postgres, f"{name}_back") == {"p1", "ordinary"}
 
 
-def test_a_table_that_refuses_costs_no_other_its_statistics(
+def test_one_failing_table_does_not_cost_others_their_statistics(
     postgres: Postgres, new_database: NewDatabase
 ) -> None:
     name = new_database(PICKY, "picky")

@@ -57,7 +57,7 @@ class Server:
         return []
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
         self.transactions += 1
         before = dict(self.known)
         try:
@@ -180,7 +180,7 @@ def test_a_database_of_unknown_origin_is_not_promoted(serve: Serve) -> None:
     server = serve(shop=None, other=None)
     for name, message in (
         ("other", "was not created by a restore"),
-        ("missing", "is not a configured database"),
+        ("missing", "does not exist on the server"),
     ):
         with pytest.raises(UsageError, match=message):
             plan_promotion(server, "shop", name, NOW)  # type: ignore[arg-type]

@@ -106,6 +106,12 @@ with throwaway.private_folder(Path({str(tmp_path)!r})) as folder:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_folder_around_it_is_created(tmp_path: Path) -> None:
+    with private_folder(tmp_path / "new" / "work") as folder:
+        assert folder.parent == tmp_path / "new" / "work"
+    assert list((tmp_path / "new" / "work").iterdir()) == []
+
+
 def test_programs_in_the_folder_are_killed_too(tmp_path: Path) -> None:
     """Restored content may have started a program that outlives its server, and locked its own folder."""
     with private_folder(tmp_path) as folder:
@@ -134,7 +140,7 @@ def test_a_sweep_removes_only_unused_folders(tmp_path: Path) -> None:
     assert elsewhere.exists()
 
 
-def test_a_folder_that_cannot_go_is_reported(
+def test_a_folder_that_cannot_be_removed_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(throwaway, "STOP_SECONDS", 0.1)
@@ -238,6 +244,22 @@ def test_far_too_many_roles_are_not_read(tmp_path: Path) -> None:
         file.truncate(roles.MAX_BYTES + 1)
     with pytest.raises(VerificationError, match="at most 67108864 are read"):
         roles.read(tmp_path / "globals")
+
+
+def test_a_folder_that_is_being_removed_is_not_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other process would find half of its files missing, and warn that it cannot be removed."""
+    remove, swept = throwaway._remove, []
+
+    def removing(folder: Path) -> None:
+        if folder.exists():
+            swept.append(throwaway.sweep_folders(tmp_path))
+        remove(folder)
+
+    monkeypatch.setattr(throwaway, "_remove", removing)
+    with private_folder(tmp_path):
+        pass
+    assert swept == [0]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_servers_of_the_tests_are_copies(programs: Path) -> None:

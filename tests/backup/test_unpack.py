@@ -1,15 +1,13 @@
 """Archives of base backups, unpacked from a stream that arrives in pieces of any size."""
 
 import io
-import os
 import random
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from backup.errors import RecoveryError, VerificationError
-from backup.physical.flush import Flusher
+from backup.errors import VerificationError
 from backup.physical.unpack import unpack
 
 # Around the blocks of an archive, and around the megabyte that is read at a time.
@@ -66,41 +64,3 @@ def test_an_archive_that_ends_in_a_file_is_damaged(missing: int, tmp_path: Path)
     end = 512 + 3_000_000 - missing
     with pytest.raises(VerificationError, match="ends early"):
         unpack(io.BytesIO(data[:end]), tmp_path / "data", lambda: None)
-
-
-def test_large_files_are_flushed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flushed: list[Path] = []
-    monkeypatch.setattr(
-        os, "fsync", lambda number: flushed.append(Path(f"/proc/self/fd/{number}").readlink())
-    )
-    for name in ("large", "small"):
-        (tmp_path / name).touch()
-    with Flusher() as flusher:
-        flusher.add(tmp_path / "large", 1 << 20)
-        flusher.add(tmp_path / "small", (1 << 20) - 1)
-    assert flushed == [tmp_path / "large"]
-
-
-def test_a_disk_that_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel reports it to the first who asks, and not to the final sync."""
-
-    def fail(_: int) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    (tmp_path / "large").touch()
-    with pytest.raises(RecoveryError, match="Input/output"), Flusher() as flusher:
-        flusher.add(tmp_path / "large", 1 << 20)
-
-
-def test_after_a_failure_nothing_more_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The failure of the block is the one that is reported."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-    def work() -> None:
-        with Flusher() as flusher:
-            flusher.add(tmp_path / "not there", 1 << 20)
-            raise ValueError("stopped")
-
-    with pytest.raises(ValueError, match="stopped"):
-        work()

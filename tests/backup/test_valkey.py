@@ -33,7 +33,7 @@ from tests.backup.restorekit import Command
         ("VALKEY080", "valkey 9.1.2", True),
     ],
 )
-def test_what_loads_what(file: str, here: str, loads: bool) -> None:
+def test_which_product_loads_which_file(file: str, here: str, loads: bool) -> None:
     found = signature(file.encode() + b"\xfa\x0a")
     assert found is not None
     assert str(found) == file
@@ -113,7 +113,7 @@ def test_a_field_with_an_expiry(command: Command, valkey: tuple[str, Path], tmp_
     assert target.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_replica_is_read_where_there_is_one(busy_redis: Redis, tmp_path: Path, command: Command) -> None:
+def test_a_replica_is_read_if_there_is_one(busy_redis: Redis, tmp_path: Path, command: Command) -> None:
     """Sentinel remembers each replica of a master, even one that only requested an RDB."""
     with Redis(tmp_path / "replica", options={"replicaof": f"127.0.0.1 {busy_redis.port}"}) as replica:
         master = redis.Redis.from_url(busy_redis.url)

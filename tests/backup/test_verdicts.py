@@ -33,7 +33,7 @@ from backup.store import RetryingStore, RetryPolicy
 from backup.store.base import Refusal
 from backup.store.memory import MemoryStore
 from backup.targets import PostgresTarget, RedisTarget
-from backup.verify import place, provable
+from backup.verify import checks, configured, place, provable
 from tests.verdictsites import Sites, failing, raising, yielding
 
 Patch = pytest.MonkeyPatch
@@ -266,7 +266,7 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
     """The programs are older than the server; then a locale is missing."""
     connected_to(patch)
     patch.setattr(inventory, "server", lambda _: None)
-    wiring: Any = SimpleNamespace(settings=SimpleNamespace(verify_url=None, verify_options=""), programs=None)
+    wiring: Any = SimpleNamespace(settings=SimpleNamespace(verify_options=""), programs=None)
     for older, lacks in ((["the programs are older"], []), ([], [("a locale is missing", "install it")])):
         patch.setattr(doctor, "suspicions", lambda *_, older=older: iter(older))
         patch.setattr(doctor, "lacking", lambda *_, lacks=lacks: iter(lacks))
@@ -305,7 +305,7 @@ def _(patch: Patch, folder: Path) -> Iterator[Check]:
         patch.setattr(doctor, "session", session)
         patch.setattr(inventory, "server", lambda _, server=server: server)
         wiring: Any = SimpleNamespace(
-            settings=SimpleNamespace(verify_url=None, verify_options=""),
+            settings=SimpleNamespace(verify_options=""),
             programs=SimpleNamespace(
                 version=lambda _: "18.2",
                 extension_folder=lambda: folder / "extension",
@@ -320,6 +320,18 @@ def _(patch: Patch, folder: Path) -> Iterator[Check]:
     for check in asked("postgres shop: verification", lambda: doctor._verifiable(wiring, TARGET)):
         assert "update them" in check.detail
         yield check
+
+
+@fails("_verifiable_there")
+def _(patch: Patch, _: Path) -> Iterator[Check]:
+    connected_to(patch)
+    for name in ("extensions", "owners"):
+        patch.setattr(inventory, name, lambda _: ())
+    patch.setattr(configured, "lacking", lambda *_: iter([("it may not create databases", "ALTER ROLE")]))
+    wiring: Any = SimpleNamespace(programs=None)
+    yield from asked(
+        "postgres shop: verification", lambda: doctor._verifiable_there(wiring, TARGET, Address({}))
+    )
 
 
 @fails("_rdb")
@@ -397,10 +409,18 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
 
 
 @fails("_hook")
-def _(_: Patch, __: Path) -> Iterator[Check]:
-    yield from asked(
-        "BACKUP_AFTER_COMMAND", lambda: doctor._hook("BACKUP_AFTER_COMMAND", "/nowhere/tell now")
-    )
+def _(_: Patch, folder: Path) -> Iterator[Check]:
+    without_interpreter = folder / "tell"
+    without_interpreter.write_text("echo\n")
+    without_interpreter.chmod(0o755)
+    for command in ("/nowhere/tell now", str(without_interpreter)):
+        yield from asked("BACKUP_AFTER_COMMAND", partial(doctor._hook, "BACKUP_AFTER_COMMAND", command))
+
+
+@fails("usable")
+def _(_: Patch, folder: Path) -> Iterator[Check]:
+    for queries, program in ((folder / "nothing", None), (None, "/nowhere/check now")):
+        yield from asked("checks", partial(checks.usable, queries, program))
 
 
 def with_little_room(patch: Patch, folder: Path) -> Any:

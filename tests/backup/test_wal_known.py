@@ -95,11 +95,11 @@ def test_growth_is_found(growth: str) -> None:
     if growth == "a deleted timeline":
         place.put([COUNT], timeline=2)
     place.put_piece(COUNT)
-    assert place.known.look(NEWEST) == place.there()
+    assert place.known.read(NEWEST) == place.there()
     GROWTH[growth](place)
     wanted = place.there()
     place.requests.clear()
-    assert place.known.look(NEWEST) == wanted
+    assert place.known.read(NEWEST) == wanted
     assert place.wholes == (2 if growth in REST else 1)
     assert len(place.requests) < 16
 
@@ -108,9 +108,9 @@ def test_the_end_of_each_stretch_is_looked_at() -> None:
     """A hole that is filled later is behind the end of the WAL."""
     place = Place()
     place.put([*range(COUNT), *range(COUNT + 200, COUNT + 300)])
-    place.known.look(NEWEST)
+    place.known.read(NEWEST)
     place.put(range(COUNT, COUNT + 100))
-    assert place.known.look(NEWEST) == place.there()
+    assert place.known.read(NEWEST) == place.there()
     assert place.wholes == 1
 
 
@@ -120,17 +120,17 @@ def test_many_holes_and_little_wal_are_listed_whole() -> None:
     few.put(range(10))
     for place in (holes, few):
         for _ in range(2):
-            assert place.known.look(NEWEST) == place.there()
+            assert place.known.read(NEWEST) == place.there()
         assert place.wholes == 2
 
 
 def test_what_was_deleted_is_found_after_forgetting() -> None:
     place = Place()
     place.put(range(COUNT))
-    place.known.look(NEWEST)
+    place.known.read(NEWEST)
     place.store.delete([next(iter(place.store.objects))])
     place.known.forget()
-    assert place.known.look(NEWEST) == place.there()
+    assert place.known.read(NEWEST) == place.there()
 
 
 @pytest.mark.parametrize("size", [1 << 20, 16 << 20, 1 << 30])
@@ -139,10 +139,10 @@ def test_growth_is_found_with_segments_of_any_size(size: int) -> None:
     place, of_log = Place(size), lsn.segments_of_log(size)
     first = (COUNT // of_log + 1) * of_log - 3
     place.put(range(first))
-    place.known.look(NEWEST)
+    place.known.read(NEWEST)
     for number in range(first, first + 6):
         place.put([number])
-        assert place.known.look(NEWEST) == place.there()
+        assert place.known.read(NEWEST) == place.there()
     assert place.wholes == 1
 
 
@@ -151,6 +151,6 @@ def test_a_timeline_that_grows_below_the_newest_is_found() -> None:
     place = Place()
     place.put(range(COUNT))
     place.put([COUNT], timeline=2)
-    place.known.look(1)
+    place.known.read(1)
     place.put([COUNT])
-    assert place.known.look(1) == place.there()
+    assert place.known.read(1) == place.there()

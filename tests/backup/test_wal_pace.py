@@ -8,6 +8,7 @@ import pytest
 
 from backup.cancellation import Stop
 from backup.catalogue.signatures import NO_KEYS
+from backup.errors import ReplicationError
 from backup.physical import follower as under_test
 from backup.physical.archive import Archive, Listing, Stored, WalObject
 from backup.physical.follower import Outlet
@@ -45,6 +46,9 @@ class Primary:
 
     def read(self, *_: Any, **__: Any) -> Wal | TimelineEnd | None:
         return next(self._messages)
+
+    def buffered(self) -> None:
+        """Each message arrives alone."""
 
     def confirm(self, _: int, stored: int) -> None:
         while self._unstored and self._unstored[0][1] <= stored:
@@ -111,3 +115,52 @@ def test_a_slow_pace_is_stored_within_the_interval(monkeypatch: pytest.MonkeyPat
     sizes, longest = streamed(monkeypatch, [2] * 4)
     assert sum(sizes) == 8
     assert longest <= 1
+
+
+class Commits:
+    """Sends a message for each of many commits, all read together, and then its connection is lost."""
+
+    def __init__(self, count: int) -> None:
+        self.messages = [
+            Wal(SEGMENT + n, bytes([n % 256]), SEGMENT + n + 1, datetime.now(UTC)) for n in range(count)
+        ]
+
+    def stream(self, *_: Any, **__: Any) -> "Commits":
+        return self
+
+    def read(self, *_: Any, **__: Any) -> Wal:
+        if not self.messages:
+            raise ReplicationError("the connection was lost", hint="")
+        return self.messages.pop(0)
+
+    def confirm(self, received: int, stored: int) -> None:
+        """The slot follows."""
+
+    def buffered(self) -> Wal | None:
+        return self.messages.pop(0) if self.messages else None
+
+
+def test_what_was_read_together_is_counted_once_and_stored() -> None:
+    """What the stream spends on each commit, the primary on the same processors lacks."""
+    asked: list[datetime] = []
+    store, measures = MemoryStore(), Measures()
+
+    def clock() -> datetime:
+        asked.append(datetime.now(UTC))
+        return asked[-1]
+
+    outlet = Outlet(store, NO_KEYS, PackingOptions(), 1.0, clock, lambda _: None)
+    session = under_test.Follower("main", ARCHIVE, Listing(), outlet, Stop(), measures)
+    with pytest.raises(ReplicationError, match="the connection was lost"):
+        session.follow(Commits(1000), Place(1, SEGMENT))  # type: ignore[arg-type]
+    assert len(asked) == 1
+    assert (measures.received_bytes, measures.received, measures.latest) == (
+        1000,
+        SEGMENT + 1000,
+        SEGMENT + 1000,
+    )
+    found = [ARCHIVE.parse(Stored(info.key, info.size, info.modified)) for info in store.walk("")]
+    assert [(each.start, each.end) for each in found if isinstance(each, WalObject)] == [
+        (SEGMENT, SEGMENT + 1000)
+    ]
+    assert measures.stored == SEGMENT + 1000

@@ -89,6 +89,28 @@ def test_a_base_backup_without_its_own_wal_does_not_allow_deletion() -> None:
     assert plan([forged], wal, KEEP, NOW, segment_size=SEGMENT).blocked
 
 
+def test_a_newer_timeline_is_kept_whatever_its_age() -> None:
+    """The way from the anchor may lead there."""
+    wal = objects([Span(1, 0, 20 * SEGMENT), Span(2, 5 * SEGMENT, 40 * SEGMENT)])
+    decided = plan([base("a", 10 * SEGMENT, 10 * SEGMENT + 2, 10)], wal, KEEP, NOW, segment_size=SEGMENT)
+    assert {each.start for each in decided.deletions} == set(range(0, 10 * SEGMENT, SEGMENT))
+    assert {each.timeline for each in decided.deletions} == {1}
+
+
+def test_the_segment_in_which_a_base_begins_is_kept_from_its_first_byte() -> None:
+    """Recovery reads the header of the file, which may be in another piece."""
+    start = 10 * SEGMENT
+    old = Stored("piece", 1, NOW - 20 * DAY)
+    pieces = [
+        WalObject(1, start, start + 1, "0" * 32, old),
+        WalObject(1, start + 1, start + 4, "0" * 32, old),
+    ]
+    wal = [*objects([Span(1, 0, start)]), *pieces, *objects([Span(1, start + SEGMENT, 40 * SEGMENT)])]
+    decided = plan([base("a", start + 2, start + 3, 10)], wal, KEEP, NOW, segment_size=SEGMENT)
+    assert decided.deletions
+    assert not set(pieces) & set(decided.deletions)
+
+
 def test_a_damaged_manifest_blocks() -> None:
     wal = objects([Span(1, 0, 40 * SEGMENT)])
     decided = plan([base("b", 100, 104, 10)], wal, KEEP, NOW, segment_size=SEGMENT, problems=["damaged"])
@@ -169,6 +191,13 @@ def test_a_lost_upload_is_filled_with_or_without_a_slot() -> None:
     stretches = [Span(1, 0, 41), Span(1, 44, 47)]
     assert place((), 1, stretches, 41, segment_size=SEGMENT) == Place(1, 41)
     assert place((), 1, stretches, None, segment_size=SEGMENT) == Place(1, 41)
+
+
+def test_without_a_slot_a_hole_is_a_lost_upload_up_to_four_segments_short() -> None:
+    behind = [Span(1, 0, 40), Span(1, 40 + 4 * SEGMENT - 1, 80)]
+    assert place((), 1, behind, None, segment_size=SEGMENT) == Place(1, 40)
+    pruned = [Span(1, 0, 40), Span(1, 40 + 4 * SEGMENT, 80)]
+    assert place((), 1, pruned, None, segment_size=SEGMENT) == Place(1, 80)
 
 
 def test_a_promotion_continues_on_the_next_timeline() -> None:

@@ -244,7 +244,7 @@ def test_a_synchronous_standby_is_recognised(names_of_standbys: str) -> None:
 
 
 @pytest.mark.parametrize("names_of_standbys", ["", "replica", "FIRST 1 (a, b)", "posthub-wal2"])
-def test_other_standbys_are_none_of_ours(names_of_standbys: str) -> None:
+def test_other_standbys_do_not_concern_us(names_of_standbys: str) -> None:
     assert not slot.is_synchronous(names_of_standbys)
 
 

@@ -17,7 +17,7 @@ from backup.postgres.dsn import Address, parse
 from stack.programs import SUPPORTED
 from stack.servers import Postgres
 from stack.wait import wait_for
-from tests.backup.walkit import write
+from tests.backup.walkit import unpack, write
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_wal_that_the_server_no_longer_has_is_refused(server: Postgres, address:
         assert caught.value.sqlstate == "58P01"
 
 
-def test_commands_go_on_after_a_refused_one(address: Address) -> None:
+def test_commands_continue_after_a_refused_one(address: Address) -> None:
     with WalSender.connect(address) as sender:
         with pytest.raises(ReplicationError) as caught:
             sender.drop_slot("nobody")
@@ -258,8 +258,7 @@ def test_the_end_of_a_timeline_names_the_next(server: Postgres, address: Address
         for archive in backup.archives():
             data = b"".join(iter(archive.read, b""))
             if archive.name == "base.tar":
-                with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-                    tar.extractall(folder / "data", filter="data")
+                unpack(data, folder / "data")
     (folder / "data" / "standby.signal").touch()
     (folder / "data" / "postgresql.auto.conf").write_text(f"primary_conninfo = '{server.url}'\n")
     with Postgres(folder, programs=server.programs, options={"wal_keep_size": "256MB"}) as standby:

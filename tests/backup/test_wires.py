@@ -17,6 +17,7 @@ import pytest
 from pyrage import x25519
 
 import backup.prune as pruning
+from backup import foreign
 from backup import run as running
 from backup.catalogue import layout
 from backup.catalogue.commit import commit, discard
@@ -159,6 +160,16 @@ def test_every_object_of_a_backup_is_locked(lock: FakeLock, tmp_path: Path) -> N
     assert len(store.locked) == 3
     assert {until - made.started for until in store.locked.values()} == {timedelta(days=7)}
     assert store.delete([layout.manifest("shop", made.id)]) != []
+
+
+def test_every_object_of_an_imported_dump_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign, "_describe", lambda *_: ({"client": "18.6", "server": SERVER}, []))
+    file, store = tmp_path / "old.dump", MemoryStore()
+    file.write_bytes(b"PGDMP and so on")
+    wiring = wired(tmp_path, store, BACKUP_S3_OBJECT_LOCK_DAYS="7")
+    made = foreign.take_in(wiring, "old", file)
+    assert len(objects(store)) == 3
+    assert store.locked == dict.fromkeys(objects(store), made.started + 7 * DAY)
 
 
 def test_what_is_brought_from_the_spool_is_locked_too(lock: FakeLock, tmp_path: Path) -> None:

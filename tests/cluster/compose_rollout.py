@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stack.deploy.compose import COMPOSE, JOBS, NEXT, ROLLING, Rollout
-from stack.deploy.edge import EDGE, SERVING
+from stack.deploy.compose import COMPOSE, JOBS, ROLLING, Rollout
+from stack.deploy.edge import EDGE, NEXT, SERVING
 from stack.deploy.history import History
 from stack.deploy.runner import Runner
 

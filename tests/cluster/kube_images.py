@@ -32,7 +32,7 @@ def provide() -> None:
         for tag in (SECOND, BAD_BEAT):
             image = f"{REGISTRY}/{program}:{tag}"
             if (program, tag) == ("api", BAD_BEAT):
-                _docker("build", "--tag", image, "-", given=BUILD)
+                _docker("build", "--network", "none", "--tag", image, "-", given=BUILD)
             else:
                 _docker("tag", f"{REGISTRY}/{program}:{FIRST}", image)
             made.append(image)

@@ -116,16 +116,22 @@ def _tags() -> set[str]:
 
 
 def _make_secrets(folder: Path) -> None:
-    """By the script of docs/kubernetes.md, run as it stands, in the folder of a server."""
+    """Of a new server, in this folder, and of the cluster."""
     given = {"BACKUP_S3_ACCESS_KEY_ID": "lifecycle", "BACKUP_S3_SECRET_ACCESS_KEY": "lifecycle-key"}
     writer = [sys.executable, str(ROOT / "deploy" / "init_secrets.py"), "secrets", "volumes"]
+    done = subprocess.run(
+        writer, cwd=folder, env=os.environ | given, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    make_cluster_secrets(folder)
+
+
+def make_cluster_secrets(server: Path) -> None:
+    """By the script of docs/kubernetes.md, run as it stands, in the folder of a server."""
     page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
     script = page.partition("\n## Secrets\n")[2].partition("```sh\n")[2].partition("```")[0]
-    for command in (writer, ["sh", "-euc", script]):
-        done = subprocess.run(
-            command, cwd=folder, env=os.environ | given, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run(["sh", "-euc", script], cwd=server, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -142,26 +148,26 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> tuple[float, bool]:
     return 0.0, False
 
 
-def _shell(script: str) -> str:
+def shell(script: str) -> str:
     return inside(API, "python", "manage.py", "shell", "-c", script)
 
 
 def _posts() -> int:
-    return int(re.findall(r"POSTS (\d+)", _shell(COUNT))[-1])
+    return int(re.findall(r"POSTS (\d+)", shell(COUNT))[-1])
 
 
-def _edge() -> Callable[[], http.client.HTTPConnection]:
+def edge() -> Callable[[], http.client.HTTPConnection]:
     address = run("-n", "traefik", "get", "service", "traefik", "-o", "jsonpath={.spec.clusterIP}").stdout
     return over_tls(address, HOST)
 
 
-def _node() -> str:
+def node() -> str:
     form = 'jsonpath={.items[0].status.addresses[?(@.type=="InternalIP")].address}'
     return run("get", "nodes", "-o", form).stdout.split()[0]
 
 
-def _signed_in(url: str) -> list[dict[str, str]]:
-    return accounts(_shell(ACCOUNTS.format(number=OWNERS, url=url)))
+def signed_in(url: str) -> list[dict[str, str]]:
+    return accounts(shell(ACCOUNTS.format(number=OWNERS, url=url)))
 
 
 class Watched:
@@ -170,7 +176,7 @@ class Watched:
     def __init__(self) -> None:
         self.asked = self.bad = 0
         self.longest = 0.0
-        self._connect = _edge()
+        self._connect = edge()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
 
@@ -212,21 +218,22 @@ class Watched:
 def test_first_rollout(running: tuple[float, bool], figure: Figure) -> None:
     seconds, first = running
     assert set(ROLLED) <= names("deployments")
-    assert all_available()
+    # The rollout does not wait for what has another version: PostgreSQL's exporter, and the bucket of the trial.
+    until("everything is available", all_available, 120)
     assert _tags() == {_deployed()[-1]}
     assert "ok" in _answer("/health/")
     figure(f"{seconds:.0f} s" if first else "done earlier")
 
 
 def _answer(path: str) -> str:
-    connection = _edge()()
+    connection = edge()()
     connection.request("GET", path, headers={"Host": HOST})
     return connection.getresponse().read().decode()
 
 
 @pytest.mark.usefixtures("running")
 def test_a_backup_is_proven(figure: Figure) -> None:
-    _shell(ADD)
+    shell(ADD)
     took, _ = job("lifecycle-backup", "posthub-backup")
     proven, printed = job("lifecycle-verify", "posthub-backup-verify")
     assert "not verified" not in printed
@@ -249,15 +256,15 @@ def test_a_restore_and_the_way_back(figure: Figure) -> None:
     """With the pod of docs/migration.md, phase 2, made as that page says."""
     job("lifecycle-backup", "posthub-backup")
     before = _posts()
-    _shell(ADD)
-    _start_move()
+    shell(ADD)
+    start_move()
     try:
         began = time.monotonic()
-        _move("restore", "latest", "--database", "posthub", "--into", "posthub_moved")
+        move("restore", "latest", "--database", "posthub", "--into", "posthub_moved")
         took = time.monotonic() - began
-        _move("promote", "posthub_moved", "--database", "posthub", "--yes-i-mean", "posthub")
+        move("promote", "posthub_moved", "--database", "posthub", "--yes-i-mean", "posthub")
         until("the app uses the restored database", lambda: _posts() == before, 120)
-        _move("rollback", "--database", "posthub", "--yes-i-mean", "posthub")
+        move("rollback", "--database", "posthub", "--yes-i-mean", "posthub")
         until("the app uses its own database again", lambda: _posts() == before + 1, 120)
     finally:
         kubectl("delete", "job/posthub-move", "secret/posthub-move", "--ignore-not-found")
@@ -266,12 +273,16 @@ def test_a_restore_and_the_way_back(figure: Figure) -> None:
     figure(f"restored and proven in {took:.0f} s; {before} posts there, {before + 1} after the way back")
 
 
-def _start_move() -> None:
+def start_move(backups: str = OVERLAY) -> None:
+    """Start the pod of docs/migration.md, phase 2, as that page says.
+
+    Args:
+        backups: folder of the backups in the bucket.
+    """
     kubectl("delete", "job/posthub-move", "secret/posthub-move", "--ignore-not-found")
     page = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
     (script,) = (each for each in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) if "k8s/move" in each)
-    # The trial's own backups, not a server's.
-    script = script.replace('sed "s#image:', f'sed "s#/production#/{OVERLAY}#;s#image:')
+    script = script.replace('sed "s#image:', f'sed "s#/production#/{backups}#;s#image:')
     given = {"REGISTRY": images.REGISTRY, "TAG": images.FIRST}
     done = subprocess.run(
         ["bash", "-euc", script],
@@ -284,7 +295,7 @@ def _start_move() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def _move(*command: str) -> str:
+def move(*command: str) -> str:
     return inside("job/posthub-move", "python", "-m", "backup", *command)
 
 
@@ -295,8 +306,8 @@ def test_nobody_notices_a_rolling_update_and_an_undo(tmp_path: Path, figure: Fig
     kubectl("delete", "networkpolicies", "--all")
     root = _without_policies(tmp_path)
     for what, roll in (("rolling update", lambda: _deploy(images.SECOND, root)), ("undo", _undo)):
-        with Receiver(_node()) as receiver:
-            with Customers(_edge(), HOST, _signed_in(receiver.url)) as customers:
+        with Receiver(node()) as receiver:
+            with Customers(edge(), HOST, signed_in(receiver.url)) as customers:
                 time.sleep(CALM_SECONDS)
                 roll()
                 time.sleep(CALM_SECONDS)
@@ -307,7 +318,7 @@ def test_nobody_notices_a_rolling_update_and_an_undo(tmp_path: Path, figure: Fig
         assert found.twice == []
 
 
-def _overlay_in(folder: Path) -> Path:
+def overlay_in(folder: Path) -> Path:
     """The folder of the overlay in a copy of the manifests, and of what they include."""
     for part in ("k8s", "dashboards"):
         shutil.copytree(ROOT / part, folder / part)
@@ -316,7 +327,7 @@ def _overlay_in(folder: Path) -> Path:
 
 def _without_policies(folder: Path) -> Path:
     """A checkout whose overlay has no network policies, so that a deployment does not bring them back."""
-    kustomization = _overlay_in(folder) / "kustomization.yaml"
+    kustomization = overlay_in(folder) / "kustomization.yaml"
     content = yaml.safe_load(kustomization.read_text(encoding="utf-8"))
     deletion = {
         "$patch": "delete",
@@ -332,10 +343,10 @@ def _without_policies(folder: Path) -> Path:
 @pytest.mark.usefixtures("running")
 def test_a_changed_setting_reaches_the_pods(tmp_path: Path, figure: Figure) -> None:
     """With the same tag; the pods of an earlier revision keep theirs."""
-    patch = _overlay_in(tmp_path) / "names.yaml"
+    patch = overlay_in(tmp_path) / "names.yaml"
     url = f"https://grafana-{int(time.time())}.example.com"
     text = patch.read_text(encoding="utf-8")
-    patch.write_text(text.replace("data:\n", f"data:\n  GRAFANA_URL: {url}\n", 1), encoding="utf-8")
+    patch.write_text(text.replace("\ndata:\n", f"\ndata:\n  GRAFANA_URL: {url}\n", 1), encoding="utf-8")
     tag = _deployed()[-1]
     took = _deploy(tag, tmp_path)
     assert inside(API, "printenv", "GRAFANA_URL").strip() == url
@@ -345,10 +356,13 @@ def test_a_changed_setting_reaches_the_pods(tmp_path: Path, figure: Figure) -> N
 
 
 @pytest.mark.usefixtures("running")
-def test_a_version_whose_beat_ends_is_rolled_back(figure: Figure) -> None:
+def test_a_version_whose_beat_ends_is_rolled_back(tmp_path: Path, figure: Figure) -> None:
+    """Without network policies, as the rolling update."""
+    kubectl("delete", "networkpolicies", "--all")
+    root = _without_policies(tmp_path)
     good, began = _deployed(), time.monotonic()
     with Watched() as watched, pytest.raises(OpsError, match="the previous revision runs again") as error:
-        _deploy(images.BAD_BEAT)
+        _deploy(images.BAD_BEAT, root)
     figure(f"back after {time.monotonic() - began:.0f} s: {error.value}; {watched}")
     assert _tags() == {good[-1]}
     assert _deployed() == good
@@ -386,7 +400,7 @@ def test_undo_never_leads_to_what_failed(figure: Figure) -> None:
 
 
 @contextmanager
-def _reached_from_pods() -> Iterator[None]:
+def reached_from_pods() -> Iterator[None]:
     """The workers may call a server of this machine."""
     policy = {
         "apiVersion": "networking.k8s.io/v1",
@@ -395,7 +409,7 @@ def _reached_from_pods() -> Iterator[None]:
         "spec": {
             "podSelector": {"matchLabels": {"app": "posthub-celery-worker"}},
             "policyTypes": ["Egress"],
-            "egress": [{"to": [{"ipBlock": {"cidr": f"{_node()}/32"}}]}],
+            "egress": [{"to": [{"ipBlock": {"cidr": f"{node()}/32"}}]}],
         },
     }
     kubectl("apply", "--server-side", "-f", "-", given=yaml.safe_dump(policy))
@@ -407,8 +421,8 @@ def _reached_from_pods() -> Iterator[None]:
 
 @pytest.mark.usefixtures("running")
 def test_evicted_workers_finish_their_tasks(figure: Figure) -> None:
-    with _reached_from_pods(), Receiver(_node(), seconds=8) as receiver:
-        customers = Customers(_edge(), HOST, _signed_in(receiver.url))
+    with reached_from_pods(), Receiver(node(), seconds=8) as receiver:
+        customers = Customers(edge(), HOST, signed_in(receiver.url))
         with customers:
             until("tasks run", lambda: len(receiver.arrived) >= 4, 120)
             evicted = sorted(names("pods", "-l", WORKERS))
@@ -433,7 +447,11 @@ def _follow(pod: str) -> "subprocess.Popen[str]":
 
 @pytest.mark.usefixtures("running")
 def test_every_pod_can_be_evicted_one_after_the_other(figure: Figure) -> None:
-    """As in a drain. CloudNativePG gives its primary away only when the node is cordoned: see the failover."""
+    """As in a drain. CloudNativePG gives its primary away only when the node is cordoned: see the failover.
+
+    Without network policies: an engine that applies them late refuses connections of new pods for a moment.
+    """
+    kubectl("delete", "networkpolicies", "--all")
     primary = names("pods", "-l", PRIMARY)
     pods = [
         pod["metadata"]["name"]
@@ -468,7 +486,7 @@ def test_the_primary_fails_over(figure: Figure) -> None:
         kubectl("delete", "pod", old, "--wait=false")
         took = until("another primary", lambda: names("pods", "-l", PRIMARY) not in (set(), {old}), 120)
         time.sleep(CALM_SECONDS)
-    _shell(ADD)
+    shell(ADD)
     assert _posts() == before + 1
     until(
         "the replica is back",

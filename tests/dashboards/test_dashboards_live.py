@@ -44,6 +44,6 @@ def test_an_empty_panel_is_found(mode: str) -> None:
     assert "no data" in str(found[0])
 
 
-def test_a_panel_with_data_is_left_alone() -> None:
+def test_a_panel_with_data_is_not_reported() -> None:
     with PrometheusDouble() as double:
         assert empty_queries(Prometheus(double.url), _scope(), committed()[:2]) == []

@@ -53,13 +53,14 @@ def test_no_one_signs_in_without_the_secret(settings: configparser.ConfigParser)
 def test_grafana_on_kubernetes_has_the_same_settings(
     settings: configparser.ConfigParser, chart: dict[str, Any]
 ) -> None:
-    """Except the password, which the chart takes from its secret, and the folder of the home page."""
+    """Except the password, which the chart takes from its secret, the folder of the home page, and TLS."""
     asked = {name: dict(settings[name]) for name in settings.sections()}
     del asked["security"]["admin_user"], asked["security"]["admin_password"]
     given = {
         name: {key: str(value).lower() if value in (True, False) else value for key, value in section.items()}
         for name, section in chart["grafana"]["grafana.ini"].items()
     }
+    assert given["security"].pop("cookie_secure") == "true"
     homes = [one["dashboards"].pop("default_home_dashboard_path") for one in (asked, given)]
     assert len({Path(home).name for home in homes}) == 1
     assert given == asked

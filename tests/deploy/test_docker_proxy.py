@@ -107,7 +107,7 @@ def test_what_may_contain_secrets_is_taken_out(proxy: tuple[str, list[str]], pag
     assert CONTAINER in answer.text
 
 
-def test_what_cadvisor_reads_of_a_container_stays(proxy: tuple[str, list[str]]) -> None:
+def test_what_cadvisor_reads_of_a_container_is_kept(proxy: tuple[str, list[str]]) -> None:
     found = _ask("GET", f"{proxy[0]}/containers/{CONTAINER}/json").json()
     assert (found["Name"], found["Config"]["Image"], found["HostConfig"]) == (
         "/posthub_init",

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ def test_the_addresses_of_this_machine_are_known(tmp_path: Path) -> None:
         ("ALERTMANAGER_WEBHOOK_URL", "nowhere"),
     ],
 )
-def test_an_address_that_is_none_is_named(host: FakeHost, variable: str, value: str) -> None:
+def test_an_invalid_address_is_named(host: FakeHost, variable: str, value: str) -> None:
     case = _case(host, BACKUP_STORE_URL="file:///backups", **{variable: value})
     assert set(_wrong(outside.examine(case))) == {variable}
 
@@ -259,8 +260,8 @@ def test_a_secret_that_git_once_had_is_found(tmp_path: Path) -> None:
         subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
     git("init", "-q")
-    case = Case(tmp_path, Host(tmp_path))
-    (tmp_path / ".env.production").write_text("SECRET_KEY=x")
+    case = Case(tmp_path, Host(tmp_path), {"SECRET_KEY": "x" * 50, "OPS_PASSWORD": "of-the-operators"})
+    (tmp_path / ".env.production").write_text(f"SECRET_KEY={'x' * 50}\nSITE_DOMAIN=posthub.work\n")
     (tmp_path / ".env.production").chmod(0o600)
     git("commit", "-q", "--allow-empty", "-m", "Begin")
     found = _wrong(secrets.examine(case))["secrets in git"]
@@ -272,7 +273,33 @@ def test_a_secret_that_git_once_had_is_found(tmp_path: Path) -> None:
     git("commit", "-q", "-m", "Add it")
     git("rm", "-q", "--cached", ".env.production")
     git("commit", "-q", "-m", "Take it away")
-    assert "history" in _wrong(secrets.examine(case))["secrets in git"].detail
+    found = _wrong(secrets.examine(case))["secrets in git"]
+    assert found.detail.endswith(" and still in use: SECRET_KEY")
+    # The cure works: a history stays, but what it contains opens nothing.
+    changed = replace(case, settings={**case.settings, "SECRET_KEY": "y" * 50})
+    assert _wrong(secrets.examine(changed)) == {}
+    # What was generated counts too.
+    (tmp_path / "secrets" / "values").mkdir(parents=True)
+    (tmp_path / "secrets").chmod(0o700)
+    (tmp_path / "secrets" / "values" / "SECRET_KEY").write_text("x" * 50 + "\n")
+    assert "SECRET_KEY" in _wrong(secrets.examine(changed))["secrets in git"].detail
+
+
+def test_the_commands_that_it_advises_can_be_run_as_they_are(host: FakeHost) -> None:
+    """On a server without the programs on PATH, from the checkout."""
+    case = _running(host, Image="prom/prometheus:v2.53.5")
+    assert _wrong(services.examine(case))["image versions"].fix.endswith(" up -d --wait")
+    ask = "exec -T posthub_prometheus wget -qO- http://127.0.0.1:9090/api/v1/"
+    host.answers[f"{ask}query"] = as_json(
+        {"data": {"result": [{"metric": {"database": "posthub"}, "value": [0, "0"]}]}}
+    )
+    # A run alone proves nothing, and the finding would stay.
+    proof = _wrong(services.examine(case))["last verified backup of posthub"]
+    assert proof.fix.endswith(" exec posthub_backup python -m backup run --verify")
+    (check,) = (check for check in settings.examine(_case(host)) if check.name == "encryption")
+    command, _, rest = check.fix.partition(";")
+    assert command.split()[:3] == [".venv/bin/python", "-m", "backup"]
+    assert "BACKUP_AGE_RECIPIENTS" in rest
 
 
 def _running(host: FakeHost, **changed: Any) -> Case:

@@ -52,7 +52,7 @@ HOSTS: dict[str, dict[str, Any]] = {
     "Docker compose": {"docker compose version": Done(1, "", "no plug-in")},
     "Docker compose, old": {"docker compose version": Done(0, "2.3.9")},
     "secrets in git": {"git ls-files": Done(0, "secrets/key\n")},
-    "secrets in git, once": {"git log": Done(0, "abc1234\n")},
+    "secrets in git, once": {"git log": Done(0, "abc1234 https://hooks.slack.com/services/x\n")},
     "secrets in git, soon": {"git check-ignore": Done(1, "")},
 }
 # The running containers, and the check that fails with them.

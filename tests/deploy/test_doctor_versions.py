@@ -106,3 +106,11 @@ def test_the_database_and_the_backup_have_the_same_minor_version(production: dic
         for path in ("deploy/postgres/image/Dockerfile", "backup/Dockerfile")
     }
     assert len(bases) == 1
+
+
+def test_the_cluster_runs_the_same_minor_version(production: dict[str, Any]) -> None:
+    """The example of a recovery too: a cluster that it creates is there to stay."""
+    tag = production["services"]["posthub_postgres_prod"]["image"].rpartition(":")[2]
+    for path in ("k8s/base/postgres/cluster.yaml", "docs/kubernetes.md"):
+        found = re.findall(r"imageName: \S+:([\d.]+)-", (ROOT / path).read_text(encoding="utf-8"))
+        assert found == [tag], path

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stack.deploy import edge
-from stack.deploy.edge import SERVING, Edge
+from stack.deploy.edge import NEXT, SERVING, SWITCHES, Edge
 from stack.deploy.runner import Runner
 from stack.doctor.host import Done
 from stack.paths import ROOT
@@ -30,12 +30,12 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> socket.socket:
     monkeypatch.setattr(edge, "DRAIN_SECONDS", 0)
     server = socket.create_server(("0.0.0.0", 0))
     port = server.getsockname()[1]
-    monkeypatch.setitem(SERVING, "posthub_api_prod", edge.Upstream("API_UPSTREAM", port))
+    monkeypatch.setitem(SERVING, "posthub_api_prod", port)
     return server
 
 
 def _drained(tmp_path: Path) -> bool:
-    return Edge(_Here(tmp_path), ("compose",), pause=0).drain("posthub_api_prod", "container")
+    return Edge(_Here(tmp_path), ("compose",), pause=0, caddyfile="").drain("posthub_api_prod", "container")
 
 
 def test_a_container_without_connections_is_idle(listener: socket.socket, tmp_path: Path) -> None:
@@ -52,7 +52,9 @@ def test_the_containers_own_health_check_does_not_count(listener: socket.socket,
         assert _drained(tmp_path)
 
 
-@pytest.mark.parametrize("service", SERVING)
-def test_the_caddyfile_reads_the_variable_of_each_service(service: str) -> None:
-    upstream = SERVING[service]
-    assert f"{{${upstream.variable}:{service}:{upstream.port}}}" in CADDYFILE.read_text(encoding="utf-8")
+@pytest.mark.parametrize(("service", "port"), SERVING.items())
+def test_the_caddyfile_has_both_containers_of_each_service(service: str, port: int) -> None:
+    text = CADDYFILE.read_text(encoding="utf-8")
+    assert f"root {SWITCHES}\n\t\ttry_files /{service}{NEXT}\n" in text
+    assert f"reverse_proxy @second {service}{NEXT}:{port} {{" in text
+    assert f"reverse_proxy {service}:{port} {{" in text

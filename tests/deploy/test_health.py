@@ -38,7 +38,7 @@ def test_beats_check_says_that_the_database_does_not_answer(tmp_path: Path) -> N
 
 
 def test_beats_check_costs_less_than_beat() -> None:
-    """It shares beat's memory limit: with the app in it, two slow checks would have beat killed."""
+    """It shares beat's memory limit: if it imported the app, two slow checks would get beat killed."""
     program = f"import runpy, sys; runpy.run_path({str(HEALTH / 'beat.py')!r}); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"celery", "django", "config"} & set(done.stdout.split())

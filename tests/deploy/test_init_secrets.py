@@ -40,6 +40,21 @@ def test_passwords_are_generated_once_and_kept(tmp_path: Path) -> None:
     assert _read(tmp_path, "values/POSTGRES_PASSWORD") == first
 
 
+def test_a_second_start_changes_no_file(tmp_path: Path) -> None:
+    """Caddy would reload a changed one in each rollout, and close requests that it has just read."""
+
+    def contents() -> dict[str, bytes]:
+        assert _run(tmp_path).returncode == 0
+        return {str(file): file.read_bytes() for file in (tmp_path / "secrets").rglob("*") if file.is_file()}
+
+    assert contents() == contents()
+
+
+def test_two_servers_with_the_same_password_have_different_digests(init_secrets: Any) -> None:
+    texts = {init_secrets.operators({"SECRET_KEY": key, "OPS_PASSWORD": "same"}) for key in ("one", "two")}
+    assert len(texts) == 2
+
+
 def test_a_given_one_wins_and_reaches_every_place(tmp_path: Path) -> None:
     _run(tmp_path)
     assert _run(tmp_path, POSTGRES_PASSWORD="p@ss/w:rd", REDIS_PASSWORD='q"uote').returncode == 0
@@ -67,6 +82,8 @@ def test_databases_that_are_discovered_replace_the_default(tmp_path: Path) -> No
 
 
 def test_only_the_owner_can_read(tmp_path: Path) -> None:
+    (tmp_path / "secrets" / "backup").mkdir(parents=True)
+    (tmp_path / "secrets" / "backup").chmod(0o755)
     _run(tmp_path)
     for path in (tmp_path / "secrets").rglob("*"):
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -81,7 +98,7 @@ def test_what_is_no_longer_needed_is_removed(tmp_path: Path) -> None:
     assert not (tmp_path / "secrets" / "api" / "old").exists()
 
 
-def test_the_folder_of_a_container_that_no_longer_is_goes(tmp_path: Path) -> None:
+def test_the_folder_of_a_removed_container_is_deleted(tmp_path: Path) -> None:
     (tmp_path / "secrets" / "app").mkdir(parents=True)
     (tmp_path / "secrets" / "app" / "stripe_secret_key").write_text("x")
     _run(tmp_path)
@@ -127,7 +144,7 @@ def test_a_placeholder_is_refused(tmp_path: Path) -> None:
 
 
 def test_operators_can_sign_in_with_the_password(init_secrets: Any) -> None:
-    digest = init_secrets.operators("right").split()[3]
+    digest = init_secrets.operators({"SECRET_KEY": "key", "OPS_PASSWORD": "right"}).split()[3]
     assert bcrypt.checkpw(b"right", digest.encode())
     assert not bcrypt.checkpw(b"wrong", digest.encode())
 
@@ -196,9 +213,8 @@ def test_a_volume_goes_to_its_container(
     """Files that an earlier container still uses keep their owner, and the new one shares their group."""
     changed: list[tuple[str, int, int]] = []
 
-    def chown(path: Path, user: int, group: int, *, follow_symlinks: bool) -> None:
-        assert follow_symlinks is False
-        changed.append((str(path.relative_to(tmp_path)), user, group))
+    def chown(path: str, user: int, group: int) -> None:
+        changed.append((str(Path(path).resolve().relative_to(tmp_path.resolve())), user, group))
 
     monkeypatch.setattr(init_secrets.os, "chown", chown)
     for name in ("alert_watch_data", "prometheus_data"):
@@ -215,6 +231,40 @@ def test_a_volume_goes_to_its_container(
     owner = user if mine.stat().st_uid == 0 else -1
     assert ("prometheus_data/wal", owner, group) in changed
     assert stat.S_IMODE(mine.stat().st_mode) == 0o664
+
+
+@pytest.mark.parametrize("swapped", ["file", "folder"])
+@pytest.mark.parametrize("volume", ["alert_watch_data", "prometheus_data"])
+def test_a_link_that_replaces_a_file_or_folder_meanwhile_leads_nowhere(
+    init_secrets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str, swapped: str
+) -> None:
+    """The container that is still running could otherwise have root change any file of the checkout's secrets."""
+    inside, outside = tmp_path / volume / "folder", tmp_path / "secrets"
+    inside.mkdir(parents=True)
+    outside.mkdir()
+    (inside / "file").touch()
+    secret = outside / "file"
+    secret.touch()
+    secret.chmod(0o400)
+    changed: list[Path] = []
+
+    def swap() -> None:
+        mine, theirs = (inside / "file", secret) if swapped == "file" else (inside, outside)
+        if not mine.is_symlink():
+            mine.rename(tmp_path / "earlier")
+            mine.symlink_to(theirs)
+
+    def chown(path: Any, *_: int, **__: bool) -> None:
+        found = Path(path).resolve()
+        changed.append(found)
+        if found.name == swapped:
+            swap()
+
+    monkeypatch.setattr(init_secrets.os, "chown", chown)
+    init_secrets.hand_over(tmp_path)
+    assert (tmp_path / "earlier").exists()
+    assert not [path for path in changed if path.is_relative_to(outside.resolve())]
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o400
 
 
 def test_every_folder_is_one_that_a_container_mounts_as_its_owner(

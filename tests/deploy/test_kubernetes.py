@@ -2,6 +2,9 @@
 
 import os
 import re
+import subprocess
+from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,12 @@ import jsonschema
 import pytest
 import yaml
 
-from stack.deploy.kubernetes import JOB_SECONDS, MIGRATE, OPTIONAL, OVERLAY, ROLLED
+from stack.deploy.kubernetes import FIRST, JOB_SECONDS, MIGRATE, OPTIONAL, OVERLAY, ROLLED
 from stack.deploy.manifests import manifests
 from stack.paths import ROOT
+from stack.ports import HOST
+from stack.programs import find
+from stack.servers import ObjectStore
 from tests.deploy.kubekit import BUILDABLE, K8S, Document, builder, built, plain, pod_specs, secret_files
 
 SCHEMAS = yaml.safe_load((Path(__file__).parent / "schemas" / "operators.yml").read_text(encoding="utf-8"))
@@ -75,7 +81,8 @@ def validate(document: Document) -> None:
 
 
 def test_a_mistake_in_a_custom_resource_is_found() -> None:
-    scaled = next(document for document in plain() if document["kind"] == "ScaledObject")
+    # A copy: the other tests have the same documents.
+    scaled = deepcopy(next(document for document in plain() if document["kind"] == "ScaledObject"))
     scaled["spec"]["minReplicas"] = 1
     with pytest.raises(jsonschema.ValidationError, match="minReplicas"):
         validate(scaled)
@@ -259,6 +266,25 @@ def test_every_job_label_is_one_of_prometheus() -> None:
     assert {"django", "celery", "backup", "redis", "postgres"} <= labels
 
 
+def test_what_the_workers_count_is_scraped() -> None:
+    """Publishing, AI providers and their cost: rules and dashboards read what only the workers know."""
+    (service,) = (
+        one
+        for one in _of_kind("Service")
+        if one["metadata"].get("labels", {}).get("posthub.work/job") == "workers"
+    )
+    (port,) = service["spec"]["ports"]
+    workers = []
+    for name, labels, spec in pod_specs(plain()):
+        if service["spec"]["selector"].items() <= labels.items():
+            (container,) = spec["containers"]
+            assert {"name": "WORKER_METRICS_PORT", "value": str(port["port"])} in container["env"], name
+            workers.append(name)
+    assert sorted(workers) == ["Deployment/posthub-celery-worker", "Deployment/posthub-celery-worker-ai"]
+    policy = next(one for one in _of_kind("NetworkPolicy") if one["metadata"]["name"] == "from-prometheus")
+    assert {"port": port["port"]} in policy["spec"]["ingress"][0]["ports"]
+
+
 def test_rules_find_the_jobs_of_the_chart() -> None:
     """JobMissing would fire forever with the chart's own names."""
     values = yaml.safe_load((ROOT / "k8s" / "kube-prometheus-stack.yml").read_text(encoding="utf-8"))
@@ -368,11 +394,14 @@ def test_finished_jobs_keep_no_volume() -> None:
 def test_a_node_can_always_be_drained() -> None:
     for budget in _of_kind("PodDisruptionBudget"):
         name, spec = budget["metadata"]["name"], budget["spec"]
-        assert spec["unhealthyPodEvictionPolicy"] == "AlwaysAllow", name
+        # Pods that crash do not block it. Redis's may have the only copy of what was sent.
+        policy = "IfHealthyBudget" if name == "posthub-redis" else "AlwaysAllow"
+        assert spec["unhealthyPodEvictionPolicy"] == policy, name
         assert spec["maxUnavailable"] == 1, f"{name}: minAvailable blocks the drain while there is one pod"
 
 
-PRIVATE = {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"}
+# The last one is where clouds tell a machine its credentials.
+PRIVATE = {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"}
 
 
 def test_only_pods_that_need_it_reach_the_internet() -> None:
@@ -397,9 +426,201 @@ def test_only_pods_that_need_it_reach_the_internet() -> None:
     assert outside == {"posthub-api", "posthub-alert-watch", *workers, *backups}
 
 
+def _policy(name: str) -> Document:
+    """A policy of the app's namespace; that of the logs has policies with the same names."""
+    text = (K8S / "base" / "common" / "network-policies.yaml").read_text(encoding="utf-8")
+    (spec,) = (one["spec"] for one in yaml.safe_load_all(text) if one["metadata"]["name"] == name)
+    assert isinstance(spec, dict)
+    return spec
+
+
+def _chosen(selector: Document) -> set[str]:
+    """The values of a selector's only expression."""
+    (expression,) = selector["matchExpressions"]
+    assert expression["operator"] == "In"
+    return set(expression["values"])
+
+
+def test_nothing_is_reachable_by_default() -> None:
+    assert _policy("nothing-by-default") == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def test_the_ingress_controller_reaches_only_web_pages() -> None:
+    policy = _policy("from-the-ingress")
+    assert _chosen(policy["podSelector"]) == {"posthub-api", "posthub-frontend", "posthub-flower"}
+    assert [rule["ports"] for rule in policy["ingress"]] == [[{"port": "http"}]]
+
+
+def test_prometheus_reaches_every_port_with_metrics_and_no_other() -> None:
+    scraped = {
+        container_port["containerPort"]
+        for _, labels, spec in pod_specs(plain())
+        for container in spec["containers"]
+        for container_port in container.get("ports", [])
+        if container_port["name"] == "metrics" and not labels.get("app", "").startswith("posthub-log")
+    }
+    (rule,) = _policy("from-prometheus")["ingress"]
+    # The API serves its metrics next to its pages, and the watch of alerts is in another namespace.
+    assert {port["port"] for port in rule["ports"]} == (scraped | {8000}) - {9810}
+
+
+def test_only_pods_that_use_them_reach_the_database_and_redis() -> None:
+    for name, policy, users in (
+        ("postgres", "to-the-database", {"data", "data-and-internet", "postgres"}),
+        ("redis", "to-redis", {"broker", "data", "data-and-internet"}),
+    ):
+        assert _chosen(_policy(policy)["podSelector"]) == users
+        admitted = [
+            _chosen(one["podSelector"])
+            for rule in _policy(name)["ingress"]
+            for one in rule["from"]
+            if "matchExpressions" in one.get("podSelector", {})
+        ]
+        assert admitted == [users], name
+
+
+TWO_EXPORTERS = """
+rule_files: [keda.yml]
+evaluation_interval: 1m
+tests:
+  - input_series:
+      - {series: 'celery_queue_length{instance="a", queue_name="default"}', values: "40"}
+      - {series: 'celery_queue_length{instance="b", queue_name="default"}', values: "40"}
+      - {series: 'celery_queue_length{instance="a", queue_name="quick"}', values: "2"}
+      - {series: 'celery_queue_length{instance="a", queue_name="ai_jobs"}', values: "7"}
+      - {series: 'celery_queue_oldest_message_age_seconds{instance="a", queue_name="default"}', values: "5"}
+      - {series: 'celery_queue_oldest_message_age_seconds{instance="a", queue_name="quick"}', values: "9"}
+    promql_expr_test:
+      - {expr: 'posthub_celery_worker:queue_length', exp_samples: [{labels: 'posthub_celery_worker:queue_length', value: 42}]}
+      - {expr: 'posthub_celery_worker:oldest_message_age', exp_samples: [{labels: 'posthub_celery_worker:oldest_message_age', value: 9}]}
+      - {expr: 'posthub_celery_worker_ai:queue_length', exp_samples: [{labels: 'posthub_celery_worker_ai:queue_length', value: 7}]}
+      # The age is not known on every broker. It must not keep the length from being used.
+      - {expr: 'posthub_celery_worker_ai:oldest_message_age', exp_samples: [{labels: 'posthub_celery_worker_ai:oldest_message_age', value: 0}]}
+  - input_series:
+      - {series: 'celery_queue_oldest_message_age_seconds{instance="a", queue_name="ai_jobs"}', values: "3"}
+      - {series: 'celery_queue_oldest_message_age_seconds{instance="a", queue_name="ai_priority"}', values: "8"}
+    promql_expr_test:
+      - {expr: 'posthub_celery_worker:oldest_message_age', exp_samples: [{labels: 'posthub_celery_worker:oldest_message_age', value: 0}]}
+      - {expr: 'posthub_celery_worker_ai:oldest_message_age', exp_samples: [{labels: 'posthub_celery_worker_ai:oldest_message_age', value: 8}]}
+"""
+
+
+def test_keda_counts_each_task_once(tmp_path: Path) -> None:
+    """Also with two exporters, as while one is replaced."""
+    rules = [
+        {
+            "record": f"{scaled['metadata']['name']}:{trigger['name']}".replace("-", "_"),
+            "expr": trigger["metadata"]["query"],
+        }
+        for scaled in _of_kind("ScaledObject")
+        for trigger in scaled["spec"]["triggers"]
+    ]
+    groups = {"groups": [{"name": "keda", "rules": rules}]}
+    (tmp_path / "keda.yml").write_text(yaml.safe_dump(groups), encoding="utf-8")
+    (tmp_path / "tests.yml").write_text(TWO_EXPORTERS, encoding="utf-8")
+    done = subprocess.run(
+        [str(find("promtool")), "test", "rules", "tests.yml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_keda_compares_an_age_with_its_threshold_and_never_goes_below_the_minimum() -> None:
+    """By default, KEDA divides a value by the number of pods: an old message would count less, the more pods there are."""
+    for scaled in _of_kind("ScaledObject"):
+        name, spec = scaled["metadata"]["name"], scaled["spec"]
+        kinds = {trigger["name"]: trigger.get("metricType", "AverageValue") for trigger in spec["triggers"]}
+        assert kinds == {"queue-length": "AverageValue", "oldest-message-age": "Value"}, name
+        assert spec["minReplicaCount"] <= spec["fallback"]["replicas"] <= spec["maxReplicaCount"], name
+
+
+def test_a_rollout_of_what_customers_reach_stops_no_pod_before_the_next_one_is_ready() -> None:
+    for deployment in _of_kind("Deployment"):
+        if deployment["metadata"]["name"] in ("posthub-api", "posthub-frontend"):
+            assert deployment["spec"]["strategy"] == {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
+def test_a_database_that_does_not_answer_kills_no_pod() -> None:
+    """The health page needs the database and Redis. Killing every pod of the API would not bring them back."""
+    for name, _, spec in pod_specs(plain()):
+        for container in spec["containers"]:
+            probe = container.get("livenessProbe", {}).get("httpGet", {})
+            if name == "Deployment/posthub-api":
+                assert probe["path"] == "/metrics"
+            assert "health/" not in probe.get("path", ""), name
+
+
+def test_only_one_exporter_counts_and_its_series_do_not_name_pods() -> None:
+    exporter = next(
+        one for one in _of_kind("Deployment") if one["metadata"]["name"] == "posthub-celery-exporter"
+    )
+    assert (exporter["spec"]["replicas"], exporter["spec"]["strategy"]) == (1, {"type": "Recreate"})
+    (container,) = exporter["spec"]["template"]["spec"]["containers"]
+    values = {one["name"]: one.get("value") for one in container["env"]}
+    assert values["CELERY_EXPORTER_WORKER_LABEL"] == values["CELERY_EXPORTER_CLIENT_LABEL"] == "generic"
+    served = {queue for _, _, spec in pod_specs(plain()) for queue in _queues(spec)}
+    assert set(str(values["CELERY_EXPORTER_QUEUES"]).split(",")) == served
+
+
+def test_mounted_secrets_are_read_by_the_owner_and_its_group_only() -> None:
+    for name, _, spec in pod_specs(plain()):
+        for volume in spec.get("volumes", []):
+            if "secret" in volume:
+                assert volume["secret"].get("defaultMode", 0o644) & 0o227 == 0, (name, volume["name"])
+
+
 def test_the_primary_does_not_wait_for_workers_to_disconnect() -> None:
     (cluster,) = _of_kind("Cluster")
     assert cluster["spec"]["smartShutdownTimeout"] <= 15
+
+
+def test_a_new_cluster_has_what_the_data_tier_refers_to() -> None:
+    """The rollout waits for the data tier before it applies the rest: a pod without its priority class is never created."""
+    data = [one for one in plain() if one["kind"] in ("Cluster", "StatefulSet")]
+    named = {one for document in data for one in _values(document, "priorityClassName")}
+    assert named == {one["metadata"]["name"] for one in _of_kind("PriorityClass")}
+    assert {"PriorityClass", "ServiceAccount", "ConfigMap", "Service", "Namespace"} <= set(FIRST)
+
+
+def _values(found: Any, key: str) -> Iterator[str]:
+    """The values of a field, anywhere in an object."""
+    if isinstance(found, dict):
+        yield from (value for name, value in found.items() if name == key)
+    for value in found.values() if isinstance(found, dict) else found if isinstance(found, list) else ():
+        yield from _values(value, key)
+
+
+def test_what_customers_reach_stops_after_the_proxies_have_left_it() -> None:
+    """A proxy that is busy sends requests for some seconds to a pod that was deleted."""
+    for name, _, spec in pod_specs(plain()):
+        if name in ("Deployment/posthub-api", "Deployment/posthub-frontend"):
+            (container,) = spec["containers"]
+            program, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+            assert program == "sleep", name
+            assert int(seconds) >= 15, name
+            # Then its requests end.
+            assert spec["terminationGracePeriodSeconds"] >= int(seconds) + 30, name
+
+
+def test_the_master_of_redis_hands_over_before_it_stops() -> None:
+    """Otherwise nothing can be sent for the ten seconds that the Sentinels need to notice."""
+    redis = next(one for one in _of_kind("StatefulSet") if one["metadata"]["name"] == "posthub-redis")
+    server = next(one for one in redis["spec"]["template"]["spec"]["containers"] if one["name"] == "redis")
+    assert server["lifecycle"]["preStop"]["exec"]["command"] == ["sh", "/scripts/handover.sh"]
+    # The budget counts ready pods: the next one is stopped only when a replica has the data and the Sentinels act.
+    ready = {
+        one["name"]: one["readinessProbe"]["exec"]["command"][-1]
+        for one in redis["spec"]["template"]["spec"]["containers"]
+        if "readinessProbe" in one
+    }
+    assert "master_link_status:up" in ready["redis"]
+    assert "sentinel_tilt:0" in ready["sentinel"]
+    kustomization = yaml.safe_load((K8S / "base" / "redis" / "kustomization.yaml").read_text())
+    (scripts,) = (one["files"] for one in kustomization["configMapGenerator"])
+    assert set(scripts) == {path.name for path in (K8S / "base" / "redis").glob("*.sh")}
 
 
 def test_certificates_can_be_issued_over_http() -> None:
@@ -612,3 +833,31 @@ def test_flower_is_evicted_before_what_the_site_needs() -> None:
     }
     (cluster,) = _of_kind("Cluster")
     assert cluster["spec"]["priorityClassName"] == name
+
+
+class _TrialsBucket(ObjectStore):
+    """Started as the manifest does it, in a folder."""
+
+    def command(self) -> list[str]:
+        (pod,) = (spec for name, _, spec in pod_specs(plain()) if name == "Deployment/posthub-trial-s3")
+        (container,) = pod["containers"]
+        (script,) = container["args"]
+        places = {
+            "/run/secrets": str(self.folder),
+            "/data": str(self.objects),
+            "/tmp": str(self.folder),
+            ":9000": f"{HOST}:{self.port}",
+        }
+        script = re.sub("|".join(places), lambda found: places[found[0]], script)
+        return [*container["command"], script]
+
+    def environment(self) -> dict[str, str]:
+        (self.folder / "s3_access_key_id").write_text(self.access_key)
+        (self.folder / "s3_secret_access_key").write_text(self.secret_key)
+        return os.environ | {"PATH": f"{find('rclone').parent}:{os.environ['PATH']}"}
+
+
+def test_the_bucket_of_the_trial_starts_with_its_secrets(tmp_path: Path) -> None:
+    with _TrialsBucket(tmp_path / "s3") as server:
+        buckets = server.client().list_buckets()["Buckets"]
+    assert [one["Name"] for one in buckets] == ["posthub-backups"]

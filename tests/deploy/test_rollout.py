@@ -1,6 +1,7 @@
 """Roll-outs: their order, and the way back."""
 
 import json
+import shutil
 import sys
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ import yaml
 from click.testing import CliRunner
 
 from sidecar import OpsError, UsageError
-from stack.deploy import cli, edge, kubernetes
+from stack.deploy import cli, compose, edge, kubernetes
 from stack.deploy.annotate import annotate, annotate_own
 from stack.deploy.compose import ROLLING, Rollout
 from stack.deploy.history import History
@@ -39,21 +40,25 @@ class FakeRunner(Runner):
         # Part of a command line → what it prints.
         self.answers: dict[str, str] = {}
         self.failing_once = ""
+        # The tag and the registry that compose is given.
+        self.registries: set[tuple[str, str]] = set()
         self.lines: list[str] = []
         self.given: list[str] = []
 
-    def ask(
-        self, *command: str, environment: Mapping[str, str] | None = None, given: str | None = None
+    def query(
+        self, *command: str, environment: Mapping[str, str] | None = None, stdin: str | None = None
     ) -> Done:
-        return self.run(*command, environment=environment, given=given)
+        return self.run(*command, environment=environment, stdin=stdin)
 
     def run(
-        self, *command: str, environment: Mapping[str, str] | None = None, given: str | None = None
+        self, *command: str, environment: Mapping[str, str] | None = None, stdin: str | None = None
     ) -> Done:
         tag = (environment or {}).get("POSTHUB_TAG", "")
+        if environment is not None:
+            self.registries.add((tag, environment.get("POSTHUB_IMAGES", "")))
         line = f"{tag} {' '.join(command)}".replace("docker compose -f docker-compose.prod.yml ", "")
         self.lines.append(line)
-        self.given.append(given or "")
+        self.given.append(stdin or "")
         if any(tag.startswith(wanted) and part in line for wanted, part in self.failing):
             return Done(1, "", "it broke")
         if self.failing_once and self.failing_once in line:
@@ -91,7 +96,9 @@ def test_a_version_is_rolled_out_service_by_service(tmp_path: Path) -> None:
     runner = FakeRunner(tmp_path)
     rollout, lines = _rollout(tmp_path, runner)
     rollout.deploy()
-    order = [_position(runner.lines, part) for part in ("pull", "-T posthub_migrate", "-T posthub_db_roles")]
+    # The first line with the migrations only looks whether some are missing.
+    order = [_position(runner.lines, "pull"), runner.lines.index("new run --rm --no-deps -T posthub_migrate")]
+    order.append(_position(runner.lines, "-T posthub_db_roles"))
     order += [_position(runner.lines, f"--force-recreate {service}") for service in ROLLING]
     assert order == sorted(order)
     assert all(line.startswith("new ") for line in runner.lines if "docker inspect" not in line)
@@ -109,6 +116,8 @@ def _in_state(status: str, health: str, restarts: int = 0) -> str:
 
 
 def _with_a_running_api(root: Path, second: str) -> FakeRunner:
+    (root / "deploy").mkdir()
+    shutil.copy(ROOT / "deploy" / "Caddyfile", root / "deploy")
     runner = FakeRunner(root)
     runner.answers = {
         "docker inspect posthub_api_prod_next": second,
@@ -123,19 +132,51 @@ def test_the_api_is_replaced_while_a_second_container_answers(tmp_path: Path) ->
     runner = _with_a_running_api(tmp_path, _in_state("running", "healthy"))
     _rollout(tmp_path, runner)[0].deploy()
     steps = (
-        "exec -T --env API_UPSTREAM=posthub_api_prod:8000 posthub_caddy caddy reload",
+        "exec -T posthub_caddy caddy validate",
+        "exec -T posthub_caddy caddy reload",
+        "exec -T posthub_caddy rm -f /tmp/posthub_api_prod_next",
         "docker stop posthub_api_prod_next",
         "new run --detach --no-deps --name posthub_api_prod_next posthub_api_prod",
         "docker inspect posthub_api_prod_next",
-        "exec -T --env API_UPSTREAM=posthub_api_prod_next:8000 posthub_caddy caddy reload",
+        "exec -T posthub_caddy touch /tmp/posthub_api_prod_next",
         "docker exec posthub_api_prod sh",
         "--force-recreate posthub_api_prod",
-        "exec -T --env API_UPSTREAM=posthub_api_prod:8000 posthub_caddy caddy reload",
+        "exec -T posthub_caddy rm -f /tmp/posthub_api_prod_next",
         "docker exec posthub_api_prod_next sh",
         "docker stop posthub_api_prod_next",
         "docker rm --force posthub_api_prod_next",
     )
     assert _in_order(runner.lines, steps)
+    # With any other file, Caddy would reload.
+    caddyfile = (ROOT / "deploy" / "Caddyfile").read_text(encoding="utf-8")
+    loaded = [text for line, text in zip(runner.lines, runner.given, strict=True) if "caddy reload" in line]
+    assert set(loaded) == {caddyfile}
+
+
+def test_what_an_interrupted_rollout_left_is_removed(tmp_path: Path) -> None:
+    """It ended after the first container was replaced: the requests still go to the second one."""
+    runner = _with_a_running_api(tmp_path, _in_state("running", "healthy"))
+    runner.answers["config --format json"] = DEFINED.replace("api:new", "api:old")
+    _rollout(tmp_path, runner)[0].deploy()
+    steps = (
+        "--no-recreate posthub_api_prod",
+        "exec -T posthub_caddy rm -f /tmp/posthub_api_prod_next",
+        "docker exec posthub_api_prod_next sh",
+        "docker stop posthub_api_prod_next",
+        "docker rm --force posthub_api_prod_next",
+    )
+    assert _in_order(runner.lines, steps)
+    assert not [line for line in runner.lines if "run --detach" in line]
+
+
+def test_requests_return_even_if_the_second_container_was_removed_by_hand(tmp_path: Path) -> None:
+    runner = _with_a_running_api(tmp_path, "")
+    same: dict[str, object] = {"image": "posthub/api:old"}
+    runner.answers["config --format json"] = _config(posthub_api_prod=same, posthub_caddy=same)
+    runner.answers["docker inspect posthub_caddy"] = _in_state("running", "healthy")
+    _rollout(tmp_path, runner)[0].deploy()
+    both = "exec -T posthub_caddy rm -f /tmp/posthub_api_prod_next /tmp/posthub_frontend_prod_next"
+    assert _in_order(runner.lines, ("--no-recreate posthub_api_prod", both))
 
 
 def _in_order(lines: list[str], parts: Sequence[str]) -> bool:
@@ -144,9 +185,10 @@ def _in_order(lines: list[str], parts: Sequence[str]) -> bool:
     return all(any(part in line for line in rest) for part in parts)
 
 
-def test_a_caddy_of_an_earlier_version_finds_both_containers_by_name(tmp_path: Path) -> None:
+def test_a_caddy_that_refuses_the_new_file_finds_both_containers_by_name(tmp_path: Path) -> None:
+    """It may be of an earlier version, and is replaced last. Here, it is replaced by compose."""
     runner = _with_a_running_api(tmp_path, _in_state("running", "healthy"))
-    runner.failing = (("", "exec -T posthub_caddy grep"),)
+    runner.failing = (("", "exec -T posthub_caddy caddy validate"),)
     _rollout(tmp_path, runner)[0].deploy()
     steps = (
         "run --detach --no-deps --use-aliases --name posthub_api_prod_next posthub_api_prod",
@@ -181,6 +223,24 @@ def test_an_api_that_does_not_start_leaves_the_earlier_container_alone(tmp_path:
     ]
     assert not recreated
     assert [line for line in runner.lines if "docker rm --force posthub_api_prod_next" in line]
+
+
+def test_requests_return_before_the_second_container_goes_even_if_the_first_does_not_start(
+    tmp_path: Path,
+) -> None:
+    runner = _with_a_running_api(tmp_path, _in_state("running", "healthy"))
+    runner.answers["docker inspect posthub_api_prod"] = _in_state("exited", "")
+    runner.failing = (("new", "--force-recreate posthub_api_prod"),)
+    with pytest.raises(OpsError, match="it broke"):
+        _rollout(tmp_path, runner)[0].deploy()
+    steps = (
+        "exec -T posthub_caddy touch /tmp/posthub_api_prod_next",
+        "--force-recreate posthub_api_prod",
+        "exec -T posthub_caddy rm -f /tmp/posthub_api_prod_next",
+        "docker stop posthub_api_prod_next",
+    )
+    until = next(number for number, line in enumerate(runner.lines) if line.startswith("old "))
+    assert _in_order(runner.lines[:until], steps)
 
 
 def test_a_container_that_compose_gave_up_may_still_become_healthy(tmp_path: Path) -> None:
@@ -241,7 +301,8 @@ def test_a_migration_that_fails_restarts_nothing(tmp_path: Path) -> None:
 )
 def test_an_unhealthy_version_is_rolled_back(tmp_path: Path, part: str) -> None:
     runner = FakeRunner(tmp_path, ("new", part))
-    History(tmp_path).add("old", "ghcr.io/x")
+    History(tmp_path).add("older", "ghcr.io/x")
+    History(tmp_path).add("old")
     rollout, lines = _rollout(tmp_path, runner)
     with pytest.raises(OpsError, match="old runs again"):
         rollout.deploy()
@@ -250,7 +311,8 @@ def test_an_unhealthy_version_is_rolled_back(tmp_path: Path, part: str) -> None:
         service for service in ROLLING if any(f"--force-recreate {service}" in line for line in back)
     ] == list(ROLLING)
     assert not [line for line in back if "migrate" in line]
-    assert History(tmp_path).current() == "old"
+    assert (History(tmp_path).current(), History(tmp_path).previous()) == ("old", "older")
+    assert runner.registries == {("new", ""), ("old", "ghcr.io/x")}
     assert (tmp_path / ".env").read_text() == "POSTHUB_TAG=old\nPOSTHUB_IMAGES=ghcr.io/x\n"
     assert any(line.startswith("✖") for line in lines)
 
@@ -261,6 +323,13 @@ def test_what_compose_alone_started_comes_back(tmp_path: Path) -> None:
     with pytest.raises(OpsError, match="latest runs again"):
         _rollout(tmp_path, runner)[0].deploy()
     assert (tmp_path / ".env").read_text() == "POSTHUB_TAG=latest\nPOSTHUB_IMAGES=posthub\n"
+
+
+def test_going_back_does_not_return_to_what_was_left_later(tmp_path: Path) -> None:
+    for tag in ("one", "two", "three"):
+        History(tmp_path).add(tag)
+    _rollout(tmp_path, FakeRunner(tmp_path), "two")[0].roll_back()
+    assert (History(tmp_path).current(), History(tmp_path).previous()) == ("two", "one")
 
 
 def test_a_first_version_has_nothing_to_return_to(tmp_path: Path) -> None:
@@ -278,6 +347,15 @@ def test_what_ran_before_is_known(tmp_path: Path) -> None:
         history.add(tag)
     assert (history.current(), history.previous()) == ("two", "one")
     assert (tmp_path / ".env").read_text() == "POSTGRES_MEMORY=6G\nPOSTHUB_TAG=two\n"
+
+
+def test_a_comment_and_another_variable_are_not_the_tag(tmp_path: Path) -> None:
+    text = "# POSTHUB_TAG=example\nMY_POSTHUB_TAG=mine\n"
+    (tmp_path / ".env").write_text(text)
+    history = History(tmp_path)
+    assert history.current() is None
+    history.add("one")
+    assert (tmp_path / ".env").read_text() == f"{text}POSTHUB_TAG=one\n"
 
 
 def test_going_back_twice_does_not_return_to_what_was_left(tmp_path: Path) -> None:
@@ -308,11 +386,11 @@ def test_a_dry_run_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_dry_run_only_says_what_it_would_do(
     command: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ask(_: Runner, *words: str, **__: object) -> Done:
+    def query(_: Runner, *words: str, **__: object) -> Done:
         known = {"git": "abc123\n", "kubectl": yaml.safe_dump_all(_manifests(words[-1]))}
         return Done(0, known.get(words[0], ""))
 
-    monkeypatch.setattr(Runner, "ask", ask)
+    monkeypatch.setattr(Runner, "query", query)
     done = CliRunner().invoke(cli.deploy, [*command, "--dry-run", "--grafana", "http://127.0.0.1:9"])
     assert done.exit_code == 0, done.output
     assert expected in done.output
@@ -368,11 +446,28 @@ def test_kubernetes_brings_data_up_backs_up_migrates_and_waits_for_everything(tm
     assert "name: posthub-migrate\n" in applied[2]
     assert "ghcr.io/acme/api:abc" in applied[-2]
     assert "redis:7.4.10-alpine" in applied[-2]
-    # After the last wait: a version that goes back leaves nothing to the night's backup.
+    # After the last wait: a version that is rolled back leaves nothing in the nightly backup job.
     assert "kind: CronJob" in applied[-1]
     assert not [given for given in applied[:-1] if "CronJob" in given]
     last = max(number for number, line in enumerate(runner.lines) if "rollout status" in line)
     assert last < max(number for number, line in enumerate(runner.lines) if " apply " in line)
+
+
+@pytest.mark.parametrize("kind", ["wait --for=condition=Ready clusters", "rollout status statefulset/"])
+def test_a_wait_for_the_data_tier_is_reported(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new cluster may need minutes for it, and the screen showed nothing."""
+    runner = _pending(tmp_path)
+    runner.failing_once = kind
+    rollout, lines = _kube(runner)
+    rollout.deploy()
+    name = "posthub-postgres" if "clusters" in kind else "posthub-redis"
+    assert lines[0] == f"… waiting for {name}"
+    monkeypatch.setattr(kubernetes, "READY_SECONDS", 0)
+    runner.failing = (("", kind),)
+    with pytest.raises(OpsError, match=f"^{name} was not ready within 0 s$"):
+        rollout.deploy()
 
 
 def test_kubernetes_without_migrations_needs_no_backup(tmp_path: Path) -> None:
@@ -672,10 +767,10 @@ class Inside(Runner):
     """Runs a program here that is meant for a container."""
 
     def run(
-        self, *command: str, environment: Mapping[str, str] | None = None, given: str | None = None
+        self, *command: str, environment: Mapping[str, str] | None = None, stdin: str | None = None
     ) -> Done:
         assert command[-4:] == ("-T", "posthub_api_prod", "python", "-")
-        return super().run(sys.executable, "-", environment=environment, given=given)
+        return super().run(sys.executable, "-", environment=environment, stdin=stdin)
 
 
 def test_a_deployment_is_marked_from_within(
@@ -731,6 +826,135 @@ def test_a_data_service_with_another_definition_is_replaced(tmp_path: Path) -> N
     assert [line for line in runner.lines if "--force-recreate posthub_postgres_prod" in line]
 
 
+# What `docker compose up` has started, and how this version defines it.
+STARTED = {
+    "Id": "a",
+    "Config": {
+        "Image": "pg:1",
+        "Env": ["PATH=/bin", "A=1", "B=1"],
+        "Cmd": ["postgres", "-c", "fsync=on", "^/run($|/)"],
+        "Labels": {"com.docker.compose.project": "shop"},
+    },
+    "NetworkSettings": {"Networks": {"shop_data": {}, "shop_edge": {}}},
+    "Mounts": [{"Destination": "/var/lib/postgresql/data"}, {"Destination": "/of/the/image"}],
+}
+SAME: dict[str, Any] = {
+    "image": "pg:1",
+    "environment": {"A": "1", "B": "1"},
+    "command": ["postgres", "-c", "fsync=on", "^/run($$|/)"],
+    "networks": {"data": None, "edge": None},
+    "volumes": [{"type": "volume", "source": "data", "target": "/var/lib/postgresql/data"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "how"),
+    [
+        ({}, "--no-recreate"),
+        ({"image": "pg:2"}, "--force-recreate"),
+        ({"environment": {"A": "1", "B": "2"}}, "--force-recreate"),
+        ({"command": ["postgres", "-c", "fsync=off"]}, "--force-recreate"),
+        ({"command": None}, "--no-recreate"),
+        ({"networks": {"data": None, "edge": None, "sidecar_data": None}}, "--force-recreate"),
+        ({"networks": {"data": None}}, "--force-recreate"),
+        ({"volumes": [{"target": "/etc/more"}]}, "--force-recreate"),
+    ],
+    ids=lambda value: next(iter(value), "same") if isinstance(value, dict) else "",
+)
+def test_what_compose_alone_started_gets_a_changed_definition(
+    tmp_path: Path, change: dict[str, Any], how: str
+) -> None:
+    """After `up`, the first deployment: there is no fingerprint of the container yet."""
+    runner = FakeRunner(tmp_path)
+    runner.answers = {
+        "config --format json": _config(posthub_postgres_prod=SAME | change),
+        "docker inspect posthub_postgres_prod": json.dumps([STARTED]),
+    }
+    _rollout(tmp_path, runner)[0].deploy()
+    assert [line for line in runner.lines if line.endswith(f"{how} posthub_postgres_prod")]
+
+
+@pytest.mark.parametrize(
+    ("service", "how"),
+    [("grafana", "--force-recreate"), ("postgres_prod", "--no-recreate"), ("caddy", "--no-recreate")],
+)
+@pytest.mark.parametrize("started", ["2020-01-01T00:00:00.123456789Z", "2999-01-01T00:00:00Z"])
+def test_a_changed_file_among_the_mounts_replaces_a_container(
+    tmp_path: Path, service: str, how: str, started: str
+) -> None:
+    """Its mount leads to the file that git has replaced. The database reads its file once, Caddy is given its own."""
+    name, file = f"posthub_{service}", tmp_path / "grafana.ini"
+    file.touch()
+    runner = FakeRunner(tmp_path)
+    volumes = [
+        {"type": "bind", "source": str(file), "target": "/etc/grafana/grafana.ini"},
+        {"type": "bind", "source": str(tmp_path), "target": "/run/secrets"},
+        {"type": "volume", "source": "data", "target": "/data"},
+    ]
+    runner.answers = {
+        "config --format json": json.dumps({"services": {name: {"image": "g:1", "volumes": volumes}}}),
+        f"docker inspect {name}": json.dumps(
+            [{"Id": "a", "Config": {"Image": "g:1", "Env": []}, "State": {"StartedAt": started}}]
+        ),
+    }
+    _rollout(tmp_path, runner)[0].deploy()
+    expected = how if started < "2026" else "--no-recreate"
+    assert [line for line in runner.lines if line.endswith(f"{expected} {name}")]
+
+
+def test_a_folder_among_the_mounts_replaces_nothing(tmp_path: Path) -> None:
+    """A mount of a folder shows what is in it now."""
+    (tmp_path / "secrets").mkdir()
+    runner = FakeRunner(tmp_path)
+    volumes = [{"type": "bind", "source": str(tmp_path / "secrets"), "target": "/run/secrets"}]
+    started = [
+        {"Id": "a", "Config": {"Image": "g:1", "Env": []}, "State": {"StartedAt": "2020-01-01T00:00:00Z"}}
+    ]
+    runner.answers = {
+        "config --format json": _config(posthub_grafana={"image": "g:1", "volumes": volumes}),
+        "docker inspect posthub_grafana": json.dumps(started),
+    }
+    _rollout(tmp_path, runner)[0].deploy()
+    assert [line for line in runner.lines if line.endswith("--no-recreate posthub_grafana")]
+
+
+LOADED = "exec -T posthub_caddy caddy reload --config - --adapter caddyfile"
+
+
+def _with_a_caddyfile(root: Path, image: str) -> FakeRunner:
+    (root / "deploy").mkdir()
+    (root / "deploy" / "Caddyfile").write_text("# new")
+    runner = FakeRunner(root)
+    runner.answers = {
+        "config --format json": _config(posthub_caddy={"image": "c:1"}, posthub_grafana={"image": "g:1"}),
+        "docker inspect posthub_caddy": _inspected("a", image),
+    }
+    History(root).add("old")
+    return runner
+
+
+@pytest.mark.parametrize(("image", "loaded"), [("c:1", True), ("c:0", False)])
+def test_caddy_gets_its_file_by_a_reload_unless_it_is_replaced(
+    tmp_path: Path, image: str, loaded: bool
+) -> None:
+    runner = _with_a_caddyfile(tmp_path, image)
+    _rollout(tmp_path, runner)[0].deploy()
+    found = [number for number, line in enumerate(runner.lines) if LOADED in line]
+    assert bool(found) is loaded
+    if loaded:
+        assert runner.given[found[0]] == "# new"
+        assert _position(runner.lines, "recreate posthub_grafana") < found[0]
+
+
+def test_a_file_that_caddy_refuses_fails_the_deployment_and_not_the_return(tmp_path: Path) -> None:
+    runner = _with_a_caddyfile(tmp_path, "c:1")
+    runner.failing = (("", LOADED),)
+    rollout, lines = _rollout(tmp_path, runner)
+    with pytest.raises(OpsError, match=r"new failed: .*; old runs again"):
+        rollout.deploy()
+    assert [line for line in lines if line.startswith("! Caddy keeps its earlier configuration: ")]
+
+
 def test_no_service_is_started_over_its_dependencies_and_caddy_is_the_last(tmp_path: Path) -> None:
     """Up to compose 2.28, ``up`` without ``--no-deps`` recreates whatever depends on a recreated service."""
     runner = FakeRunner(tmp_path)
@@ -740,7 +964,13 @@ def test_no_service_is_started_over_its_dependencies_and_caddy_is_the_last(tmp_p
     _rollout(tmp_path, runner)[0].deploy()
     started = [line for line in runner.lines if " up " in line]
     assert all("--no-deps" in line for line in started), started
-    assert started[-1].endswith("posthub_caddy")
+    assert [line for line in started if line.endswith("posthub_caddy")] == started[-1:]
+    assert {one for one in ("postgres", "redis") if f"posthub_{one}_prod" in " ".join(started[:2])} == {
+        "postgres",
+        "redis",
+    }
+    reloaded = [line.split()[-1] for line in runner.lines if "kill --signal HUP" in line]
+    assert reloaded == ["posthub_prometheus", "posthub_alertmanager"]
     assert [line for line in started if line.endswith("posthub_grafana")]
 
 
@@ -776,6 +1006,14 @@ def test_a_rollback_that_fails_reports_what_failed_and_what_was_started(tmp_path
         _rollout(tmp_path, runner)[0].deploy()
 
 
+def test_a_version_that_fails_again_does_not_return_to_itself(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path, ("new", "answers.py"))
+    History(tmp_path).add("new")
+    with pytest.raises(OpsError, match="no earlier tag is known"):
+        _rollout(tmp_path, runner)[0].deploy()
+    assert sum("answers.py" in line for line in runner.lines) == compose.HEALTH_TRIES
+
+
 DIGEST = "sha256:" + "a" * 64
 CONFIG = json.dumps({"services": {"posthub_api_prod": {"image": "ghcr.io/x/api:new"}}})
 
@@ -790,6 +1028,21 @@ def test_the_image_with_the_attested_digest_is_deployed(tmp_path: Path) -> None:
     Rollout(tmp_path, runner, output.append, "new", pause=0, digests={"api": DIGEST}).deploy()
     assert _position(runner.lines, "ghcr.io/x/api:new") < _position(runner.lines, "-T posthub_migrate")
     assert "✔ digests of 1 images" in output
+
+
+def test_each_image_has_its_own_digest(tmp_path: Path) -> None:
+    other = "sha256:" + "b" * 64
+    services: dict[str, dict[str, object]] = {
+        "a": {"image": "ghcr.io/x/api:new"},
+        "b": {"image": "ghcr.io/x/backup:new"},
+    }
+    runner = FakeRunner(tmp_path)
+    runner.answers = {"config --format json": _config(**services), "image inspect": f"ghcr.io/x/api@{DIGEST}"}
+    rollout = Rollout(
+        tmp_path, runner, lambda _: None, "new", pause=0, digests={"api": DIGEST, "backup": other}
+    )
+    with pytest.raises(OpsError, match=r"ghcr\.io/x/backup:new is not the image with the digest"):
+        rollout.deploy()
 
 
 @pytest.mark.parametrize("found", [f"ghcr.io/x/api@{DIGEST[:-1]}b", ""])

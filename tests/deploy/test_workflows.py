@@ -10,6 +10,7 @@ import yaml
 
 from stack import gates
 from stack.paths import PROGRAMS, ROOT
+from tests.deploy.kubekit import plain, pod_specs
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
@@ -132,6 +133,41 @@ def test_everything_that_ages_is_scanned_every_week() -> None:
     # Every image of the stack, with those of profiles; not a list kept by hand.
     assert any("--profile '*' config --images" in run for run in runs)
     assert any("locks/*.txt" in run for run in runs)
+
+
+def test_the_images_of_the_cluster_are_scanned_too() -> None:
+    """Dependabot does not know the database's, whose key is imageName."""
+    (scan,) = (step["run"] for step in _steps("scan/images") if step.get("name") == "Scan")
+    (listing,) = re.findall(r"cluster=\$\((.+)\)", scan)
+    assert "$cluster" in scan
+    done = subprocess.run(["sh", "-c", listing], cwd=ROOT, capture_output=True, text=True, check=True)
+    pods = {
+        container["image"]
+        for _, _, spec in pod_specs(plain())
+        for container in spec["containers"]
+        if not container["image"].startswith("posthub/")
+    }
+    databases = {one["spec"]["imageName"] for one in plain() if one["kind"] == "Cluster"}
+    assert databases
+    assert set(done.stdout.split()) == pods | databases
+
+
+def test_a_real_api_is_asked_about_the_manifests() -> None:
+    """With the versions of the operators that docs/kubernetes.md names."""
+    steps = _steps("cluster/manifests")
+    path = "tests/cluster/kube_manifests.py"
+    assert steps[-1]["run"] == f"./ops test {path}"
+    assert (ROOT / path).exists()
+    (made,) = (step["run"] for step in steps if "kind create cluster" in step.get("run", ""))
+    found = dict(re.findall(r"^kinds \S+/(\S+) (\d+\.\d+)", made, re.MULTILINE))
+    page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    for name, row in {
+        "cloudnative-pg": r"CloudNativePG, .*\| (\d+\.\d+), plugin",
+        "plugin-barman-cloud": r"CloudNativePG, .* plugin (\d+\.\d+) \|",
+        "keda": r"KEDA .*\| (\d+\.\d+) \|",
+        "traefik": r"Traefik, .*\| (\d+\.\d+), ",
+    }.items():
+        assert re.findall(rf"^\| {row}", page, re.MULTILINE) == [found[name]], name
 
 
 def test_dependabot_knows_every_kind_of_dependency() -> None:

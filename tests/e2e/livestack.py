@@ -52,10 +52,10 @@ _MOVING = {pace: re.compile(rf"(?m)^({series}[^ ]*) (.*)$") for series, pace in 
 class HostDouble:
     """Serves node_exporter's captured output: some counters continue from there, the values of some series are replaced."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = HOST) -> None:
         self._since = time.monotonic()
         self.reset()
-        self._server = ThreadingHTTPServer((HOST, 0), _handler(self))
+        self._server = ThreadingHTTPServer((host, 0), _handler(self))
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 

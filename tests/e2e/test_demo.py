@@ -18,7 +18,7 @@ from stack import web
 from stack.demo.story import QUEUES
 from stack.paths import ROOT
 from stack.wait import wait_for
-from stack.web.browser import find_browser
+from stack.web.browser import HINT, find_browser
 
 # On the start page: the address of each picture of a dashboard, and its title.
 DASHBOARD = re.compile(r'<h2><a href="(/dashboard[^"]+)">([^<]+)</a></h2>')
@@ -62,8 +62,8 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def demo(folder: Path, outside: Path) -> dict[str, Any]:
-    if web.why_not() is None:
-        web.build()  # npm reads how to reach its registry in the real home folder
+    # npm reads in the user's home folder how to reach its registry, and keeps its cache there.
+    web.build()
     env = {**os.environ, "HOME": str(outside), "TMPDIR": str(outside)}
     errors = folder.with_name("demo-errors")
     with errors.open("w") as output:
@@ -189,7 +189,7 @@ def browsed(url: str) -> str:
 
 def test_a_browser_shows_a_heading_at_every_address(demo: dict[str, Any]) -> None:
     if find_browser() is None:
-        pytest.skip("Chromium is not on PATH; apt-get install chromium")
+        pytest.skip(f"Chromium is not on PATH; {HINT}")
     # The API answers with JSON, and the title of Prometheus' own pages is its only heading.
     headings = {"PostHub API": '"database"', "Prometheus": "Prometheus Time Series"}
     without = {name for name, page in demo["browsed"].items() if headings.get(name, "<h1") not in page}

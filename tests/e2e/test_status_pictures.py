@@ -188,7 +188,7 @@ def exporter() -> bytes:
         worker.pool_size, worker.queues, worker.queues_known = 8, ("default", "mail", "reports"), True
     tasks = [("shop.order", "default", 0.21), ("shop.mail", "mail", 0.9), ("shop.report", "reports", 14.0)]
     _run(pipeline, tasks, 40, nodes, now)
-    overview.render([(pipeline, ())], BeatCollector([], read=None).look(), now)
+    overview.render([(pipeline, ())], BeatCollector([], read=None).current(), now)
     _run(pipeline, tasks, 30, nodes, now)
     rates = pipeline.tasks.rates
     rates._samples = tuple((at - 30, counts) for at, counts in rates._samples)
@@ -215,7 +215,7 @@ def exporter() -> bytes:
     ]
     beat = BeatCollector([pipeline.state], read=lambda: schedules)
     beat.update()
-    return html.page("Celery exporter 0.2.0", overview.render([(pipeline, ())], beat.look(), now))
+    return html.page("Celery exporter 0.2.0", overview.render([(pipeline, ())], beat.current(), now))
 
 
 def _run(pipeline: Pipeline, tasks: Any, count: int, nodes: list[str], now: float) -> None:

@@ -22,7 +22,7 @@ STEPS = st.lists(
 @pytest.fixture(autouse=True, scope="module")
 def few_in_the_dict() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backlog, "LEAST_NEWEST", 4)
+        patch.setattr(backlog, "MIN_NEWEST", 4)
         yield
 
 

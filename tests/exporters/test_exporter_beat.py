@@ -171,6 +171,78 @@ def test_liveness_without_a_database() -> None:
     assert Scraped(render(collector.collect()).decode()).get("celery_beat_up") == 0
 
 
+def test_beat_that_sends_events_is_missed_sooner() -> None:
+    """Without events, the database may be three minutes old."""
+    late = [schedule(last_run_at=NOW - timedelta(seconds=170))]
+    assert collected(late).get("celery_beat_up") == 1
+    for seconds_ago, up in ((50, 1), (100, 0)):
+        state = EventState()
+        BeatCollector([state], read=None, names=["cron.other"])
+        sent(state, "cron.other", seconds_ago)
+        assert collected(late, [state], names=["cron.other"]).get("celery_beat_up") == up, seconds_ago
+
+
+def test_beat_is_down_although_another_schedule_is_not_due_yet() -> None:
+    long_ago = NOW - timedelta(seconds=900)
+    weekly = schedule("weekly", task="posts.tidy", last_run_at=long_ago, every=7 * 86_400)
+    assert collected([schedule(last_run_at=long_ago), weekly]).get("celery_beat_up") == 0
+
+
+def test_a_schedule_that_ends_between_two_readings_is_not_overdue() -> None:
+    now = [NOW.timestamp()]
+    ending = [schedule(expires=NOW + timedelta(seconds=60))]
+    collector = BeatCollector([], read=lambda: ending, clock=lambda: now[0])
+    collector.update()
+    for passed, overdue, due in ((45, 15, NOW.timestamp() + 30), (60, 0, None)):
+        now[0] = NOW.timestamp() + passed
+        found = Scraped(render(collector.collect()).decode())
+        assert found.get("celery_beat_schedule_overdue_seconds") == overdue
+        assert found.get("celery_beat_schedule_next_due_timestamp_seconds") == due
+
+
+@pytest.mark.parametrize(("other", "overdue"), [(True, 110.0), (False, 0.0)])
+def test_an_event_shows_the_run_of_the_only_enabled_schedule_of_its_task(other: bool, overdue: float) -> None:
+    """A task of several schedules does not show which of them sent it; a disabled schedule sends nothing."""
+    last = NOW - timedelta(seconds=170)
+    schedules = [schedule("due posts", last_run_at=last), schedule("later", last_run_at=last, enabled=other)]
+    state = EventState()
+    BeatCollector([state], read=None, names=["posts.publish_due"])
+    sent(state, "posts.publish_due", 20)
+    found = collected(schedules, [state])
+    assert found.get("celery_beat_schedule_overdue_seconds", schedule="due posts") == overdue
+    run = found.get("celery_beat_schedule_last_run_timestamp_seconds", schedule="later")
+    assert run == last.timestamp(), "it was not this one"
+
+
+def test_an_event_that_is_older_than_the_database_changes_nothing() -> None:
+    state = EventState()
+    BeatCollector([state], read=None, names=["posts.publish_due"])
+    sent(state, "posts.publish_due", 500)
+    found = collected([schedule()], [state])
+    assert found.get("celery_beat_schedule_last_run_timestamp_seconds") == NOW.timestamp() - 30
+
+
+def test_of_two_beats_the_one_that_sent_last_counts() -> None:
+    state = EventState()
+    BeatCollector([state], read=None, names=["posts.publish_due"])
+    sent(state, "posts.publish_due", 20, client="gen1@one")
+    sent(state, "posts.publish_due", 100, client="gen1@two")
+    assert state.beat.last_sent() == {"posts.publish_due": NOW.timestamp() - 20}
+
+
+def test_schedules_beyond_the_limit_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporters.beat.collector.MAX_SCHEDULES", 1)
+    found = collected([schedule(name) for name in ("a", "b", "c")])
+    assert found.get("celery_exporter_schedules_left_out") == 2
+    assert found.values("celery_beat_schedule_enabled", "schedule") == {"a"}
+
+
+def test_a_schedule_that_runs_once_is_due_until_it_has_run() -> None:
+    once: dict[str, Any] = {"one_off": True, "every": None, "period": None, "clocked_time": NOW}
+    assert schedule(last_run_at=None, **once).next_due(now=NOW) == NOW
+    assert schedule(last_run_at=NOW, **once).next_due(now=NOW) is None
+
+
 @given(
     st.integers(0, 59),
     st.sampled_from(["*", "*/2", "3", "0,12"]),
@@ -195,9 +267,11 @@ create table django_celery_beat_periodictask (id int primary key, name text, tas
   interval_id int, crontab_id int, solar_id int, clocked_id int);
 insert into django_celery_beat_intervalschedule values (1, 60, 'seconds');
 insert into django_celery_beat_crontabschedule values (1, '0', '4', '*', '*', '*', 'Europe/Berlin');
+insert into django_celery_beat_clockedschedule values (1, '2099-01-01T00:00:00Z');
 insert into django_celery_beat_periodictask values
   (1, 'due', 'posts.publish_due', true, now(), now(), null, null, false, 1, null, null, null),
-  (2, 'nightly', 'posts.tidy', true, null, now(), null, null, false, null, 1, null, null);
+  (2, 'nightly', 'posts.tidy', true, null, now(), null, null, false, null, 1, null, null),
+  (3, 'once', 'posts.announce', true, null, now(), null, null, true, null, null, null, 1);
 """
 
 
@@ -219,12 +293,13 @@ def test_schedules_are_read_from_a_real_database(postgres: Postgres) -> None:
     url = postgres.url_for("beat_schedules")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(TABLES)
-    due, nightly = read_schedules(url)
+    due, nightly, once = read_schedules(url)
     assert due.last_run_at is not None
     assert due.next_due() == due.last_run_at + timedelta(seconds=60)
     at = nightly.next_due()
     assert at is not None
     assert (at.hour, at.minute, str(at.tzinfo)) == (4, 0, "Europe/Berlin")
+    assert once.next_due() == datetime(2099, 1, 1, tzinfo=UTC)
 
 
 WEEK, HOUR = 7 * 86_400, 3_600

@@ -133,7 +133,7 @@ def test_the_number_of_keys_of_a_step_does_not_grow_in_a_database_that_has_few()
     assert set(small.steps) == {500 * 1e-6}
 
 
-def test_an_unfinished_search_goes_on_at_once_but_not_after_a_failure() -> None:
+def test_an_unfinished_search_continues_at_once_but_not_after_a_failure() -> None:
     rounds: list[float] = []
 
     def search() -> None:

@@ -155,7 +155,7 @@ def test_beat_and_what_is_due(pipeline: Pipeline) -> None:
     ]
     beat = BeatCollector([pipeline.state], read=lambda: schedules, clock=lambda: NOW + 5)
     beat.update()
-    text = shown(pipeline, beat.look()).text
+    text = shown(pipeline, beat.current()).text
     assert text.index("late posts.publish_due 6 min 45 s ago due for 5 min 45 s yes") < text.index(
         "punctual posts.publish_due 35.0 s ago in 25.0 s yes"
     )
@@ -206,7 +206,7 @@ def test_rates_need_two_looks_that_are_apart() -> None:
     assert rates.per_minute(100.0 + recent.OLDEST_SECONDS + 1, {group: after}) is None
 
 
-def test_counts_of_a_minute_are_remembered_and_no_more() -> None:
+def test_only_the_counts_of_the_last_minute_are_remembered() -> None:
     rates, group = recent.Rates(), Group(2, "shop.add", "default")
     for second in range(1000):
         counts = [second] * len(STATES)

@@ -30,6 +30,7 @@ from exporters.tables.state import EventState
 from sidecar.errors import OpsError, UsageError
 from stack.ports import choose
 from stack.servers import RabbitMq
+from stack.wait import wait_for
 from tests.certificates import write_certificate
 from tests.exporters.exporterkit import HERE, Running, Scraped, Worker, send, until
 
@@ -317,8 +318,15 @@ def test_a_queue_without_statistics_is_asked_about(
     send_to(url, "jobs", 3)
     monkeypatch.setattr("exporters.queues.rabbitmq_api.COLUMNS", "name,state")
     poller = AmqpPoller(parse_broker(url), EventState(), api=api_of(shared, vhost))
+
+    def lengths() -> dict[str, int | None]:
+        return {name: queue.length for name, queue in poller.poll().queues.items()}
+
     try:
-        assert {name: queue.length for name, queue in poller.poll().queues.items()} == {"jobs": 3}
+        # The broker confirms nothing to the client, and may still be receiving.
+        wait_for(
+            lambda: lengths() == {"jobs": 3}, timeout=30, what="the three messages", hint="see the broker"
+        )
     finally:
         poller.close()
 

@@ -22,6 +22,7 @@ def test_tasks_workers_and_queues_of_a_real_worker(
     broker: str, start: Callable[..., Running], worker: Callable[..., Worker]
 ) -> None:
     running = start(broker, inspect_interval=1)
+    running.until(lambda s: s.get("celery_exporter_broker_up") == 1)  # it receives what is sent from now on
     # Before there is a worker: if a task starts before its task-sent event, its wait is unknown.
     send(broker, "shop.add", "shop.add", "shop.mail", "shop.fail", "shop.retry", "shop.reject")
     worker(broker)

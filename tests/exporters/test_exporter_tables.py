@@ -482,3 +482,16 @@ def test_a_heartbeat_from_the_future_does_not_upset_liveness() -> None:
     assert worker.up(60.0, Liveness(15.0))
     assert not worker.up(70.0, Liveness(15.0))
     assert worker.skew == pytest.approx(1e6)
+
+
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        ({"type": "task-x", "pid": "no number"}, "task-x"),
+        ({"type": 7}, ""),
+        ({"pid": 7}, ""),
+        (["task-x"], ""),
+    ],
+)
+def test_an_event_with_an_unusual_field_is_counted_by_its_type(event: Any, kind: str) -> None:
+    assert typed(event).type == kind

@@ -27,9 +27,10 @@ def test_chromium_is_here() -> None:
         pytest.skip(f"the web frontend is not tried in a browser: Chromium is not on PATH; {HINT}")
 
 
-def test_a_browser_without_windows_serves_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    shell = tmp_path / "chromium-headless-shell"
+def test_a_browser_without_windows_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shell, full = tmp_path / "chromium-headless-shell", tmp_path / "chromium"
     shell.touch(mode=0o755)
+    full.touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert web.find_browser() == shell
 

@@ -93,7 +93,7 @@ def active_silences(suite: Suite) -> list[str]:
 def test_the_app_comes_back(customers: Customers) -> None:
     suite = customers.suite
     wait_for(
-        lambda: len(posts(suite)) > ROWS + 20, timeout=60, what="posts of the customers", hint="see the logs"
+        lambda: len(posts(suite)) > ROWS + 5, timeout=60, what="posts of the customers", hint="see the logs"
     )
     certain = posts(suite)
     made = Backups(suite).run()

@@ -5,6 +5,7 @@ import os
 import pty
 import shutil
 import subprocess
+import termios
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,7 +34,10 @@ case "$*" in
   *"df -Pk"*) printf 'Filesystem blocks used free\n/dev/x 1 1 %s 1%% /\n' "${FREE_KIB:-9000000}" ;;
   *"FROM pg_database"*) echo "${NOT_OURS:-1}" ;;
   *"FROM pg_class"*) echo "${TABLES:-0}" ;;
-  *"posthub_backup restore"*"--to"*) : > "$(echo "$*" | sed 's/.*-v \([^:]*\):.*/\1/')/dump.rdb" ;;
+  *"posthub_backup restore"*"--to"*)
+    work=$(echo "$*" | sed 's/.*-v \([^:]*\):.*/\1/')
+    : > "$work/dump.rdb"
+    echo "outer folder $(stat -c %a "${work%/*}")" >> "$DOCKER_LOG" ;;
   *"posthub_backup restore"*--json*)
     printf '{\n "ok": true,\n "into": "posthub_restored_x",\n "taken": "2026-11-23 05:00:00.5+00:00",\n "rows": 12,\n "x": 1\n}\n' ;;
   *"migrate --check"*) exit "${MIGRATE_CHECK:-0}" ;;
@@ -68,6 +72,10 @@ class Host:
         hanging = Path(f"{self._log}.hangs")
         hanging.unlink(missing_ok=True)
         terminal, theirs = pty.openpty()
+        # Otherwise, Ctrl-C discards what the script has shown and this test has not yet read.
+        modes = termios.tcgetattr(theirs)
+        modes[3] |= termios.NOFLSH
+        termios.tcsetattr(theirs, termios.TCSANOW, modes)
         env = {
             "PATH": self._path,
             "DOCKER_LOG": str(self._log),
@@ -632,8 +640,10 @@ def test_restore_redis(host: Host) -> None:
     order(
         calls,
         "posthub_backup restore latest --to /restore/dump.rdb --database posthub_redis",
+        "outer folder 700",
         "--entrypoint chmod posthub_backup 644 /restore/dump.rdb",
         "stop posthub_celery_worker",
+        "stop posthub_celery_beat",
         "stop posthub_redis_prod",
         "cat > /data/restored.rdb",
         "sh posthub_redis_prod -eu -s -- /data",

@@ -87,6 +87,11 @@ def test_secrets_never_reach_the_log_even_in_a_traceback() -> None:
     assert "Z ERROR x failed url=redis://:********@r" in stream.getvalue()
 
 
+def test_a_secret_that_begins_with_another_one_is_masked_as_a_whole() -> None:
+    formatter = LineFormatter(["hunter2", "hunter2-more"])
+    assert formatter.masked("hunter2-more hunter2") == "******** ********"
+
+
 def test_a_service_logs_json_with_the_names_of_the_apps_logs() -> None:
     stream = io.StringIO()
     configure(secrets=['hunter2"\\hunter2'], stream=stream, form="json")
@@ -154,6 +159,7 @@ def test_a_body_is_posted(server: WebServer) -> None:
         ("Content-Length: -1", 411),
         ("Content-Length: two", 411),
         ("Transfer-Encoding: chunked", 411),
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked", 411),
         ("Host: x", 411),
         ("Content-Length: 9", 400),
     ],
@@ -182,6 +188,24 @@ def test_gzip_only_where_it_is_accepted(server: WebServer) -> None:
     zipped = requests.get(url, headers={"Accept-Encoding": "gzip"}, timeout=5, stream=True)
     assert "Content-Encoding" not in plain.headers
     assert gzip.decompress(zipped.raw.read()) == plain.content
+
+
+def test_what_is_compressed_already_is_sent_as_it_is() -> None:
+    text = gzip.compress(9000 * b"x").ljust(9000, b"0")
+    given = Response(text, headers={"Content-Encoding": "gzip"})
+    with WebServer("127.0.0.1", 0, {"/": lambda _: given}) as server:
+        url = f"http://127.0.0.1:{server.port}/"
+        answer = requests.get(url, headers={"Accept-Encoding": "gzip"}, timeout=5, stream=True)
+        assert answer.raw.read() == text
+
+
+def test_the_response_to_head_has_a_length_but_no_body(server: WebServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+        client.sendall(b"HEAD /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        head, _, body = client.makefile("rb").read().decode().partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 200 ")
+    assert "Content-Length: 0" not in head
+    assert body == ""
 
 
 def test_the_error_for_a_used_port_names_it(server: WebServer) -> None:

@@ -35,7 +35,7 @@ def test_what_comes_from_outside_is_text() -> None:
         assert tag not in page
 
 
-def test_a_page_needs_no_script_and_asks_for_nothing_else() -> None:
+def test_a_page_needs_no_script_and_loads_nothing_else() -> None:
     page = html.page("Title", "", refresh=5).decode()
     assert "<script" not in page
     assert not re.search(r'(?:src|href)="(?!data:,)', page)
@@ -43,7 +43,7 @@ def test_a_page_needs_no_script_and_asks_for_nothing_else() -> None:
     assert 'http-equiv="refresh" content="5"' in page
 
 
-def test_a_hostile_text_is_shown_wherever_it_stands() -> None:
+def test_hostile_text_is_shown_as_text_everywhere() -> None:
     body = "".join(
         (
             html.table([HOSTILE], [[html.text(HOSTILE)]], kind="stack"),
@@ -81,7 +81,7 @@ def test_bars_are_as_high_as_their_values_say() -> None:
     assert 'y1="0"' in drawn
 
 
-def test_a_limit_far_above_does_not_press_the_bars_flat() -> None:
+def test_a_limit_far_above_does_not_flatten_the_bars() -> None:
     drawn = svg.bars([svg.Bar(1.0, "good", "one")], "one", limit=3600)
     assert "<line" not in drawn
     assert 'height="60"' in drawn

@@ -14,7 +14,7 @@ from backup.store.options import S3Options
 from backup.store.s3.bucket import client_for
 from dashboards.push import Grafana
 from sidecar import deadman, http
-from sidecar.address import is_near
+from sidecar.address import is_near, shown
 from sidecar.prometheus import Prometheus
 from sidecar.web import Request, Response, WebServer
 from stack.paths import ROOT
@@ -166,3 +166,10 @@ def test_a_near_store_is_never_reached_through_a_proxy(endpoint: str, proxies: o
     options = S3Options(endpoint_url=endpoint, region="x", access_key_id="a", secret_access_key="b")
     config: Any = client_for(options).meta.config
     assert config.proxies == proxies
+
+
+@pytest.mark.parametrize(
+    "url", ["https://h:1/x", "https://me@h:1/x", "https://me:secret@h:1/x", "https://me:sec@ret@h:1/x"]
+)
+def test_no_part_of_a_password_is_shown_with_an_address(url: str) -> None:
+    assert shown(url) == "https://h:1/x"

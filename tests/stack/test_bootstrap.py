@@ -160,12 +160,12 @@ def test_an_interrupted_installation_ends_with_all_its_processes(
     wait_for(pids.exists, timeout=150, what="pip", hint="see .ops/setup.log")
     other = checkout.begin()
     assert other.stderr is not None
-    assert other.stderr.readline() == "another start is installing into .venv; waiting for it\n"
+    assert other.stderr.readline() == "another ./ops is installing into .venv; waiting for it\n"
     other.kill()
     child.send_signal(number)
     _, errors = child.communicate(timeout=30)
     assert child.returncode == 128 + number
-    assert errors.endswith("Interrupted; the next start resumes\n")
+    assert errors.endswith("Interrupted; run the same command again to resume\n")
     assert not any(runs(int(pid)) for pid in pids.read_text().split())
     checkout.pip_does("exit 0")
     assert checkout.start().returncode == 0

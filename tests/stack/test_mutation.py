@@ -87,6 +87,9 @@ def checkout(tmp_path: Path) -> Path:
 def outcomes(capsys: pytest.CaptureFixture[str]) -> list[str]:
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].endswith(" in 0 minutes of processor time")
+    # One wrong line is found by a comparison, the other when the module is imported.
+    assert sum(" by test_counting.py::test_add: assert -1 == 3" in line for line in lines) == 1, lines
+    assert sum(" by test_counting.py: " in line for line in lines) == 1, lines
     return sorted(re.split(r" counting: | in 0 minutes", line)[0].strip() for line in lines)
 
 
@@ -109,7 +112,7 @@ def test_the_test_that_noticed_a_change_is_tried_first(
         "test_counting.py": 1,
         "test_counting.py::test_add": 1,
     }
-    # Of a change that the named test does not notice, the others are tried too.
+    # If the named test does not notice a change, the others are tried too.
     found["test_counting.py::test_nothing"] = found.pop("test_counting.py::test_add")
     caught.write_text(json.dumps(found))
     capsys.readouterr()
@@ -133,6 +136,32 @@ def test_a_test_that_fails_without_a_change_is_named_and_left_out(
         "fails without a change: test_counting.py::test_area",
         "stale",
     ]
+
+
+AFTER_ANOTHER = """
+import counting
+
+seen = []
+
+
+def test_adds():
+    seen.append(counting.add(1, 2))
+
+
+def test_depends_on_the_one_before():
+    assert -1 not in seen
+"""
+
+
+def test_a_test_that_fails_only_after_another_one_notices_nothing(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkout / "test_counting.py").write_text(AFTER_ANOTHER)
+    (checkout / "tests" / "mutations" / "counting.yml").write_text(
+        "tests: [test_counting.py]\nmutations:\n  - {file: counting.py, change: a + b, to: a - b}\n"
+    )
+    assert run((), checkout) == 1
+    assert capsys.readouterr().out.startswith("NOT CAUGHT counting")
 
 
 def test_tests_without_a_server_are_tried_first() -> None:

@@ -116,7 +116,7 @@ def alive(pid: int) -> bool:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except FileNotFoundError:
         return False
-    # A zombie waits for init to reap it, and no longer runs.
+    # A zombie waits for init to reap it, and is no longer running.
     return state != "Z"
 
 

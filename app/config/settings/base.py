@@ -122,7 +122,7 @@ AUTHENTICATION_BACKENDS = ["accounts.backends.ThrottledBackend"]
 # Attempts to sign in, from one address (successful ones included) and on one account (failed ones).
 SIGN_IN_PER_ADDRESS = env.rate("API_THROTTLE_LOGIN", "10/min")
 SIGN_IN_PER_ACCOUNT = env.rate("API_THROTTLE_LOGIN_ACCOUNT", "30/hour")
-# Days until an API token expires, unless its owner chooses another time.
+# Days until an API token expires, unless its owner chooses a different lifetime.
 API_TOKEN_DAYS = env.whole("API_TOKEN_DAYS", 90, minimum=1)
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -219,7 +219,7 @@ CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 5.0
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    # Longer than the longest back-off plus the time limit, so that only messages of dead workers are delivered again.
+    # Longer than the longest backoff plus the time limit, so that only messages of dead workers are delivered again.
     "visibility_timeout": env.whole(
         "CELERY_VISIBILITY_TIMEOUT", 900, minimum=TASK_LONGEST_BACKOFF + CELERY_TASK_TIME_LIMIT + 1
     ),
@@ -238,7 +238,7 @@ PUBLISH_DUE_INTERVAL = env.whole("PUBLISH_DUE_INTERVAL", 60, minimum=1)
 HOUSEKEEPING_INTERVAL = env.whole("HOUSEKEEPING_INTERVAL", 300, minimum=1)
 PUBLISH_MAX_ATTEMPTS = env.whole("PUBLISH_MAX_ATTEMPTS", 5, minimum=1)
 PUBLISH_BACKOFF = env.seconds("PUBLISH_BACKOFF", 10)
-# Posts of one customer that are in publication at a time, over all workers.
+# Posts of one customer that are published at the same time, across all workers.
 PUBLISH_PER_OWNER = env.whole("PUBLISH_PER_OWNER", 2, minimum=1)
 # Longer than the hard time limit of a publishing task: the worker that claimed the post is dead by then.
 PUBLISH_STUCK_AFTER = env.seconds("PUBLISH_STUCK_AFTER", 300)
@@ -268,7 +268,7 @@ PERPLEXITY_MODEL = env.text("PERPLEXITY_MODEL", "sonar")
 AI_TIMEOUT = env.seconds("AI_TIMEOUT", 30, minimum=0.1)
 AI_MAX_ATTEMPTS = env.whole("AI_MAX_ATTEMPTS", 4, minimum=1)
 AI_BACKOFF = env.seconds("AI_BACKOFF", 5)
-# Jobs of one customer that run at a time, over all workers.
+# Jobs of one customer that may run at the same time, across all workers.
 AI_PER_OWNER = env.whole("AI_PER_OWNER", 1, minimum=1)
 AI_STUCK_AFTER = env.seconds("AI_STUCK_AFTER", 600)
 # Seconds after which the message of a queued job counts as lost and is sent again.
@@ -308,7 +308,7 @@ BILLING_CATCH_UP_INTERVAL = env.whole("BILLING_CATCH_UP_INTERVAL", 900, minimum=
 BILLING_BACKOFF = env.seconds("BILLING_BACKOFF", 5)
 # Seconds after which the message of a pending event counts as lost and is sent again.
 BILLING_RESEND_AFTER = env.seconds("BILLING_RESEND_AFTER", 900)
-# Longer than Stripe's own 30 days, so that no event is taken for a new one.
+# Longer than Stripe's own 30 days, so that no event is mistaken for a new one.
 BILLING_EVENT_RETENTION_DAYS = env.whole("BILLING_EVENT_RETENTION_DAYS", 90, minimum=31)
 
 # Media

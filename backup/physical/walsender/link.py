@@ -14,7 +14,7 @@ from backup.postgres.session import CONNECT_SECONDS, HINT
 
 SERVER_LOG = "check the PostgreSQL server's log"
 # Seconds between two checks of a wait.
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _ENDED_WELL = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 
 
@@ -61,7 +61,7 @@ class Link:
 
     def wait_and_check(self) -> None:
         self.check()
-        self.wait(_LOOK_SECONDS)
+        self.wait(_POLL_SECONDS)
 
     def wait(self, seconds: float, gather: float = 0.0) -> bool:
         """Wait for the server to send something, and then for ``gather`` seconds; returns whether it may have."""
@@ -114,7 +114,7 @@ def connected(conninfo: bytes, hosts: str, check: Callable[[], None]) -> PGconn:
                 return connection
             wait = [connection.socket]
             reading = polled == pq.PollingStatus.READING
-            select.select(wait if reading else [], [] if reading else wait, [], _LOOK_SECONDS)
+            select.select(wait if reading else [], [] if reading else wait, [], _POLL_SECONDS)
     except BaseException:
         connection.finish()
         raise

@@ -7,7 +7,7 @@ from typing import Self
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
-from backup.cancellation import look
+from backup.cancellation import check_cancelled
 from backup.errors import PreflightError
 from backup.physical import lsn
 from backup.physical.walsender.basebackup import BaseBackup, tablespace
@@ -17,7 +17,7 @@ from backup.postgres.dsn import Address
 from backup.postgres.session import CONNECT_SECONDS, HINT, KEEPALIVES
 
 DATABASE = "postgres"
-LEAST_VERSION = 150000
+MIN_VERSION = 150000
 # A server that has not heard from us for this long frees the slot for our successor.
 TIMEOUT_SECONDS = 15
 
@@ -58,7 +58,7 @@ class WalSender:
         *,
         application: str = "posthub-wal",
         timeout_seconds: int = TIMEOUT_SECONDS,
-        check: Callable[[], None] = look,
+        check: Callable[[], None] = check_cancelled,
     ) -> Self:
         """Connect to the database ``postgres`` of a server, for replication.
 
@@ -88,7 +88,7 @@ class WalSender:
             message = one_line(connection.get_error_message()) or "it does not answer"
             connection.finish()
             raise PreflightError(f"cannot connect to {server} for replication: {message}", hint=HINT)
-        if connection.server_version < LEAST_VERSION:
+        if connection.server_version < MIN_VERSION:
             version = connection.server_version // 10000
             connection.finish()
             raise PreflightError(

@@ -71,11 +71,11 @@ class WalStream:
         self._behind = False
 
     def fileno(self) -> int:
-        """The socket, for waiting on it together with others."""
+        """The socket's file descriptor, so that a caller can wait on several."""
         return self._link.connection.socket
 
     def read(self, timeout: float = 0.0, *, gather: float = 0.0) -> Message | None:
-        """The next message; None if none arrives within ``timeout`` seconds. After the end, the end again.
+        """The next message; None if none arrives within ``timeout`` seconds. After the timeline's end, always that.
 
         Args:
             gather: seconds in which further messages may arrive, to be read from the socket together. Each read costs
@@ -84,20 +84,27 @@ class WalStream:
         Raises:
             ReplicationError: the server ended the stream, or the connection was lost. What was read before is valid.
         """
-        if self.end is not None:
-            return self.end
         until = time.monotonic() + timeout
-        while True:
-            size, data = self._link.copied()
-            if size > 0:
-                message = self._message(data)
-                if message is not None:
-                    return message
-            elif size < 0:
-                self.end = self._finish()
-                return self.end
-            elif not self._link.wait(until - time.monotonic(), 0.0 if self._behind else gather):
+        while (message := self.buffered()) is None:
+            if not self._link.wait(until - time.monotonic(), 0.0 if self._behind else gather):
                 return None
+        return message
+
+    def buffered(self) -> Message | None:
+        """The next message of those that were read from the socket; None if there are no more. It never waits.
+
+        Raises:
+            ReplicationError: as for :meth:`read`.
+        """
+        while self.end is None:
+            size, data = self._link.copied()
+            if size < 0:
+                self.end = self._finish()
+            elif size == 0:
+                return None
+            elif (message := self._message(data)) is not None:
+                return message
+        return self.end
 
     def confirm(
         self, received: int, stored: int, *, now: datetime | None = None, answer: bool = False
@@ -105,7 +112,7 @@ class WalStream:
         """Report the positions up to which the WAL was received and is safely stored. The slot moves to the latter.
 
         Args:
-            now: the time of our clock, which the server shows; by default the current time.
+            now: our clock's time, which the server displays; by default the current time.
             answer: ask the server for a keepalive message.
 
         Raises:

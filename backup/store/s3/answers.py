@@ -35,12 +35,12 @@ NO_BULK = {*UNSUPPORTED, "AccessDenied", "403", "MalformedXML", "InvalidArgument
 
 
 def code_of(error: ClientError) -> str:
-    """The error code in an answer; empty if there is none."""
+    """The error code in a response; empty if there is none."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def store_error(error: ClientError, operation: str, where: str) -> StoreError:
-    """The error for an answer.
+    """The error for a response.
 
     Args:
         where: what was asked of which object, for the message.

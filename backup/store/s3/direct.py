@@ -1,4 +1,4 @@
-"""Reads small objects in half of the time that botocore takes to model a request and its answer.
+"""Reads small objects in half of the time that botocore takes to model a request and its response.
 
 Only a complete, successful answer is used. After any other, the caller asks through botocore, which knows the reasons.
 """

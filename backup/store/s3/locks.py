@@ -11,7 +11,7 @@ from backup.store.s3.bucket import Bucket
 
 
 class Locks:
-    """The locks of one bucket. What the bucket answers about itself is asked once."""
+    """The locks of one bucket. The bucket is asked about its settings only once."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
@@ -34,7 +34,7 @@ class Locks:
         return self._locking
 
     def versioned(self) -> bool:
-        """Whether the bucket keeps versions. A lock does not mean that everywhere."""
+        """Whether the bucket keeps versions. On some servers, it may lock objects without versions."""
         if self._versioning is None:
             try:
                 answer = self._bucket.client.get_bucket_versioning(Bucket=self._bucket.name)

@@ -171,7 +171,7 @@ SELECT pg_temp.set('role', 'pg_monitor');
 -- * the setting session_authorization
 SELECT pg_temp.set('session_authorization', 'pg_monitor');
 -- * the setting session_preload_libraries
-SELECT pg_temp.set('session_preload_libraries', 'auto_explain');
+DO $$ BEGIN LOAD 'auto_explain'; PERFORM pg_temp.set('session_preload_libraries', 'auto_explain'); EXCEPTION WHEN undefined_file THEN NULL; END $$;
 -- * the setting dynamic_library_path
 SELECT pg_temp.set('dynamic_library_path', '/nowhere:$libdir');
 -- * the setting transaction_read_only

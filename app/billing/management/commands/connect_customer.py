@@ -33,7 +33,7 @@ class Command(BaseCommand):
         try:
             synchronize(account)
         except StripeCallError as error:
-            self._fail(f"{customer}: {error}", "check the id and STRIPE_SECRET_KEY")
+            self._fail(f"{customer}: {error}", "check the ID and STRIPE_SECRET_KEY")
         Account.objects.filter(pk=account.pk).update(customer_id=customer)
         self.stdout.write(
             f"{username} is the customer {customer} and has the plan {User.objects.get(pk=user.pk).plan}"

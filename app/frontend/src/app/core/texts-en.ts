@@ -139,7 +139,7 @@ export const en = {
 
   'ai.title': 'AI caption',
   'ai.prompt': 'What is the post about?',
-  'ai.promptHint': 'A few words are enough: “autumn sale, 20 % off until Sunday”.',
+  'ai.promptHint': 'A few words are enough: “autumn sale, 20% off until Sunday”.',
   'ai.provider': 'Service',
   'ai.ask': 'Write a caption',
   'ai.cancel': 'Cancel',

@@ -6,7 +6,7 @@ export type WrongTime = 'missing' | 'past' | 'far';
 const LATE = 60 * 60 * 1000;
 const YEAR = 366 * 24 * 60 * 60 * 1000;
 const HALF_HOUR = 30 * 60 * 1000;
-const LEAST_LEAD = 10 * 60 * 1000;
+const MIN_LEAD = 10 * 60 * 1000;
 
 const pad = (number: number): string => String(number).padStart(2, '0');
 
@@ -31,5 +31,5 @@ export function wrongTime(value: string, now: Date): WrongTime | null {
 export function suggest(now: Date, day?: string): Date {
   const chosen = day !== undefined && /^\d{4}-\d{2}-\d{2}$/.test(day) ? fromInput(`${day}T09:00`) : null;
   if (chosen !== null && chosen.getTime() > now.getTime()) return chosen;
-  return new Date(Math.ceil((now.getTime() + LEAST_LEAD) / HALF_HOUR) * HALF_HOUR);
+  return new Date(Math.ceil((now.getTime() + MIN_LEAD) / HALF_HOUR) * HALF_HOUR);
 }
