@@ -105,7 +105,7 @@ promote() {
 step "promote it: the live database keeps its rows under another name" promote
 step "passwords of the sidecars' roles" stack_roles
 step "look for missing migrations" migrate_if_needed
-step "restart the API" stack_restart api
+step "restart the API" restart_service api
 step "start workers and beat" start_services workers beat
 step "wait until the API is healthy" wait_until_healthy
 step "lift the silence" lift_silence

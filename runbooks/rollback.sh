@@ -34,7 +34,7 @@ swap_back() {
 }
 step "swap the databases back" swap_back
 step "run missing migrations" migrate_if_needed
-step "restart the API" stack_restart api
+step "restart the API" restart_service api
 step "start workers and beat" start_services workers beat
 step "wait until the API is healthy" wait_until_healthy
 step "lift the silence" lift_silence

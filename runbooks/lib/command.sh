@@ -23,11 +23,12 @@ with() {
   sh -c "$given \"\$@\"" sh "$@"
 }
 
-# of_service COMMAND SERVICE: run it with the units of a service; one that this stack lacks has none.
+# of_service COMMAND SERVICE: run it with the units of a service; one that this stack lacks has none. A service that is
+# started by a command such as pg_ctl must not inherit the lock of the scripts.
 of_service() {
   # shellcheck disable=SC2046 # several units are several words
   set -- "$1" $(units "$2")
-  [ $# -eq 1 ] || with "$@"
+  [ $# -eq 1 ] || with "$@" 9<&-
 }
 
 # The lock of the scripts: one for each checkout, which is one for each stack.

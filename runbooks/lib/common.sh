@@ -125,6 +125,14 @@ start_services() {
   stopped=''
 }
 
+# An interruption may come when it has stopped and not yet started again.
+restart_service() {
+  before=$stopped
+  stopped="$1 $stopped"
+  stack_restart "$1"
+  stopped=$before
+}
+
 # One script at a time: two that stop and start the same services undo each other's work. The lock ends with the script.
 take_lock() {
   [ -z "$dry_run" ] || return 0
@@ -149,7 +157,7 @@ silence() {
     renewing=$!
   else
     silenced=''
-    say "alerts are NOT silenced: Alertmanager does not answer"
+    say "alerts are NOT silenced: no silence could be added"
   fi
 }
 
@@ -173,22 +181,43 @@ stop_renewing() {
   renewing=''
 }
 
-lift_silence() {
-  stop_renewing
-  ids=$(stack_alerts silence list | sed -n "s/^\([^ ]*\) .*$script: $script is at work\$/\1/p") || return 0
+end_silences() {
+  listed=$(stack_alerts silence list) || return 1
+  ids=$(printf '%s\n' "$listed" | sed -n "s/^\([^ ]*\) .*$script: $script is at work\$/\1/p")
   # shellcheck disable=SC2086 # several ids are several words
-  [ -z "$ids" ] || stack_alerts silence end $ids || return 0
-  silenced=''
+  [ -z "$ids" ] || stack_alerts silence end $ids
 }
 
-# A server whose files are gone may keep running without working; a restart initializes an empty one.
+lift_silence() {
+  stop_renewing
+  if end_silences; then
+    silenced=''
+  else
+    say "the silence could NOT be lifted: it ends by itself, at most $SILENCE from now"
+  fi
+}
+
+# Whether PostgreSQL answers; if not, `problem` is the reason, without what a program prints around it.
+postgres_answers() {
+  problem=$(stack_postgres_answers 2>&1 >/dev/null) && return 0
+  problem=$(printf '%s\n' "$problem" | awk 'NF { last = $0 } /FATAL/ { fatal = $0 } END { print fatal ? fatal : last }')
+  return 1
+}
+
+# A server whose files are gone may keep running without working; a restart initializes an empty one. One that only
+# refuses us works foreveryone else, and is left alone.
 start_postgres() {
   stack_start postgres
-  stack_postgres_answers >/dev/null 2>&1 || {
-    say "PostgreSQL runs but does not answer: restarting it"
-    stack_restart postgres
-    stack_postgres_answers >/dev/null || fail "PostgreSQL does not answer" "read its log; if its data folder is damaged, move it elsewhere: a restore does not need it"
-  }
+  if postgres_answers; then return 0; fi
+  case $problem in
+    *authentication* | *pg_hba* | *password* | *'role "'* | *'too many'* | *'connection slots'* | *'permission denied'* | *'not currently accepting'*)
+      fail "PostgreSQL runs but refuses the connection: $problem" "correct the access of the scripts, or free a connection; the server itself was not restarted"
+      ;;
+  esac
+  say "PostgreSQL runs but does not answer: restarting it"
+  restart_service postgres
+  postgres_answers ||
+    fail "PostgreSQL does not answer: $problem" "read its log; if its data folder is damaged, move it elsewhere: a restore does not need it"
 }
 
 # Whether a database contains tables that were not restored by us.
@@ -231,15 +260,23 @@ tidy() {
   at_end
 }
 
+# Whether Ctrl-C reaches us. In the background of a terminal, a shell that asks for job control is stopped forever.
+in_foreground() {
+  [ -r "/proc/$$/stat" ] || return 1
+  # shellcheck disable=SC2034 # the names of the fields that come before
+  read -r pid name state parent group session terminal foreground others <"/proc/$$/stat"
+  [ "$group" = "$foreground" ]
+}
+
 # Whatever ends the script: first it is tidied up, then comes the timeline.
 finish() {
   status=$?
-  trap '' INT TERM HUP
+  trap '' INT TERM HUP QUIT PIPE
   trap - EXIT
   set +e
   if [ "$status" -ne 0 ] && [ -n "$stopped$silenced" ]; then say "tidying up, please wait"; fi
   stop_renewing
-  set -m 2>/dev/null
+  if in_foreground; then set -m 2>/dev/null; fi
   tidy </dev/null &
   wait $!
   set +m 2>/dev/null
@@ -252,7 +289,10 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 130' INT
+trap 'exit 131' QUIT
 trap 'exit 143' TERM HUP
+# Nobody reads the output any more, as after `| head`: what is left to say goes to stderr.
+trap 'exec >&2; exit 141' PIPE
 
 # Run a backup command, for the chosen database if there is one.
 sidecar() {

@@ -1,5 +1,7 @@
 """The scripts on a server without containers: services are stopped and started with its own commands."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +95,20 @@ def test_a_command_that_is_missing_is_named_before_anything_is_done(tmp_path: Pa
     ended(script(made, "restore.sh", "--yes-i-mean", "shop"), 2, f"Error: {name} is not set in {made.file}")
     made.file.unlink()
     ended(script(made, "restore.sh", "--yes-i-mean", "shop"), 2, "runbooks.env cannot be read")
+
+
+def test_what_a_script_starts_does_not_keep_its_lock(tmp_path: Path) -> None:
+    """A start command such as pg_ctl leaves a server behind, which would inherit whatever the script has open."""
+    settings = {"BACKUP_RESTORE_URL": "postgresql://u@127.0.0.1:9/shop"}
+    made = Stack(tmp_path, "shop", settings, "http://127.0.0.1:9")
+    pid = tmp_path / "pid"
+    with made.file.open("a") as file:
+        file.write(f"START='sleep 60 >/dev/null 2>&1 & echo $! >{pid}; true'\nPSQL=true\nBACKUP=false\n")
+    try:
+        for _ in range(2):
+            ended(script(made, "restore.sh", "--yes-i-mean", "shop"), 1, "the restore cannot begin")
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGTERM)
 
 
 def test_the_example_names_every_command() -> None:
