@@ -205,7 +205,7 @@ postgres_answers() {
 }
 
 # A server whose files are gone may keep running without working; a restart initializes an empty one. One that only
-# refuses us works foreveryone else, and is left alone.
+# refuses us works for everyone else, and is left alone.
 start_postgres() {
   stack_start postgres
   if postgres_answers; then return 0; fi
