@@ -1,4 +1,4 @@
-"""The commands on the alert pages, in one table by the stack that runs the project. Pure."""
+"""Translates the commands on the alert pages for the stack that runs the project: one table for each stack. Pure."""
 
 import re
 from collections.abc import Callable

@@ -249,7 +249,7 @@ def _servers(app: str) -> Json:
         },
         f"{app}_alertmanager": {
             "image": ALERTMANAGER,
-            # Made by `python -m alerts render --from`, with the receivers whose secrets are set.
+            # Written by `python -m alerts render --from`, with the receivers whose secrets are set.
             "command": ["--config.file=/etc/alertmanager/alertmanager.yml", "--storage.path=/alertmanager"],
             "volumes": [
                 "./alertmanager.rendered.yml:/etc/alertmanager/alertmanager.yml:ro",

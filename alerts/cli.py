@@ -93,7 +93,9 @@ def show(name: str) -> None:
 def docs() -> None:
     """Regenerate the tables in docs/alerts.md."""
     if not TABLE.is_file():
-        raise UsageError("the page belongs to a checkout", hint="run it in a checkout: ./ops alerts docs")
+        raise UsageError(
+            "docs/alerts.md exists only in a checkout", hint="run it in a checkout: ./ops alerts docs"
+        )
     TABLE.write_text(docs_table.page(), encoding="utf-8")
     click.echo(f"wrote {TABLE.relative_to(ROOT)}")
 

@@ -1,4 +1,4 @@
-"""``90s``, ``30m``, ``2h``, ``1d``."""
+"""Durations on the command line: ``90s``, ``30m``, ``2h``, ``1d``."""
 
 import re
 from datetime import timedelta

@@ -21,7 +21,7 @@ from sidecar.signals import Request
 FOREVER = float("inf")
 # Maximum duration of a wait that begins after its work has to end: the clean-up must not hang either.
 GRACE_SECONDS = 3.0
-# Maximum duration of all such waits without a response together, and of each one after that.
+# Maximum total duration of such waits that get no response; once it is spent, the maximum duration of each further one.
 ALL_GRACE_SECONDS = 4.0
 MIN_GRACE_SECONDS = 0.3
 # Seconds between two checks of a wait for whether it must end.
@@ -52,7 +52,7 @@ class Pulse:
 
     @property
     def silence(self) -> float:
-        """Seconds since then."""
+        """Seconds since the last response."""
         return time.monotonic() - self._last
 
 
@@ -64,7 +64,7 @@ class _Grace:
 
     @property
     def seconds(self) -> float:
-        """For the next wait. Those that got a response cost nothing: one thing is silent, and others are not."""
+        """The limit of the next wait. Waits that got a response use up nothing: if one server is silent, others may still answer."""
         return max(MIN_GRACE_SECONDS, min(GRACE_SECONDS, ALL_GRACE_SECONDS - self._spent))
 
     def spend(self, seconds: float) -> None:
@@ -101,7 +101,9 @@ class _Work:
         if self.stop is not None and self.stop.requested:
             raise StoppedError("stopped on request", hint="run it again")
         if self.over():
-            raise StoppedError("its result is no longer wanted", hint="see the failure of the whole")
+            raise StoppedError(
+                "its result is no longer wanted", hint="see the error of the work that it was part of"
+            )
         if time.monotonic() > self.deadline:
             raise OutOfTimeError(self.what[0], hint=self.what[1])
         if self.pulse.silence > self.silence:
@@ -142,12 +144,12 @@ class Stop:
         self.pulses: dict[str, Pulse] = {}
 
     def request(self) -> None:
-        """Request that all work ends. A signal handler may do that."""
+        """Request that all work ends. A signal handler may call this."""
         self._asked.make()
 
     @property
     def requested(self) -> bool:
-        """Whether all work is asked to end."""
+        """Whether a stop was requested."""
         return self._asked.made
 
     def pause(self, seconds: float) -> None:

@@ -234,7 +234,7 @@ def _is_script(program: str) -> bool:
 
 
 def _loaded_with(loader: str, programs: Sequence[str], modules: Iterable[str]) -> str:
-    """What ``ldd`` prints of the first program with all modules at once. For each module by itself, it takes ten times as long.
+    """The output of ``ldd`` for the first program, with all modules at once. One call for each module takes ten times as long.
 
     Empty if the loader cannot do that (glibc can since 2.30), or a path has one of its separators.
     """

@@ -202,7 +202,7 @@ def _small_object(store: RetryingStore) -> str | Check:
         return Check(
             f"store {store.name}: put, get, delete",
             None,
-            f"they work; the bucket locks everything for {how_long}, the test objects too",
+            f"all three work; the bucket locks everything for {how_long}, including the test objects",
             "none needed",
         )
     if kept:
@@ -211,7 +211,7 @@ def _small_object(store: RetryingStore) -> str | Check:
             hint="allow s3:DeleteObject, or set BACKUP_DELETE=never: docs/two-keys.md",
             operation="delete",
         )
-    return "they work"
+    return "all three work"
 
 
 def _why_kept(store: RetryingStore, key: str) -> str | None:
@@ -300,10 +300,10 @@ def _clock(store: RetryingStore) -> str | Check:
         return Check(
             f"store {store.name}: clock",
             False,
-            f"{skew:.0f} s different from this host",
+            f"{skew:.0f} s off from this host's clock",
             "synchronise the clocks (NTP)",
         )
-    return f"{skew:.1f} s different from this host"
+    return f"{skew:.1f} s off from this host's clock"
 
 
 def _encryption(wiring: Wiring) -> str | Check:
@@ -471,7 +471,7 @@ def _verifiable(wiring: Wiring, target: PostgresTarget) -> str | Check:
 
 
 def _verifiable_there(wiring: Wiring, target: PostgresTarget, given: Address) -> str | Check:
-    """Whether the server of BACKUP_VERIFY_URL has it."""
+    """Whether the server of BACKUP_VERIFY_URL has what a verification needs."""
     with session(target.address) as connection:
         names = [extension.name for extension in inventory.extensions(connection)]
         owners = inventory.owners(connection)
@@ -492,14 +492,14 @@ def _left_out(wiring: Wiring, target: PostgresTarget) -> str | Check:
 
 
 def _snapshots(wiring: Wiring) -> str | Check:
-    """For how long a run holds its snapshot, which delays vacuum, if the store is slow."""
+    """How long a run holds its snapshot if the store is slow. An open snapshot delays vacuum."""
     folder = wiring.settings.work_dir
     if folder is not None and wiring.packing.recipients:
-        return f"held while the dump runs; parts for which the store is too slow wait in {folder}, encrypted"
+        return f"held while the dump runs; if the store is slow, encrypted parts wait in {folder}"
     return Check(
         "snapshots",
         None,
-        "held until the dump is in the store, however slow that is",
+        "held until the store has the whole dump, even if the store is slow",
         "set BACKUP_AGE_RECIPIENTS and BACKUP_WORK_DIR, a folder with room for an encrypted backup",
     )
 
@@ -524,8 +524,8 @@ def _server_clock(target: PostgresTarget) -> str | Check:
     skew = abs(time.time() - (row[0] if row else 0.0))
     if skew > MAX_SKEW_SECONDS:
         name = f"postgres {target.name}: clock"
-        return Check(name, False, f"{skew:.0f} s different from this host", "synchronise the clocks (NTP)")
-    return f"{skew:.1f} s different from this host"
+        return Check(name, False, f"{skew:.0f} s off from this host's clock", "synchronise the clocks (NTP)")
+    return f"{skew:.1f} s off from this host's clock"
 
 
 def _extensions(wiring: Wiring, target: PostgresTarget) -> str | Check:

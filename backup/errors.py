@@ -16,7 +16,7 @@
     │   ├── NoIdentityError        no identity decrypts the backup
     │   └── UnprovableError        this host lacks something that the proof needs
     ├── RecoveryError              a recovery did not reach its target
-    └── SpaceError                 a disk has too little room
+    └── SpaceError                 a disk has too little space
 """
 
 from sidecar import OpsError, UsageError
@@ -77,7 +77,7 @@ class PreflightError(OpsError):
 
 
 class PromotedError(OpsError):
-    """A backup that was to be restored is in production already; nothing was restored."""
+    """A backup that was to be restored is already in production; nothing was restored."""
 
 
 class BusyError(OpsError):

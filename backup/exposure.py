@@ -14,7 +14,7 @@ from sidecar.logs import SHORTEST_SECRET
 
 # libpq's modes in which a connection may turn out to be unencrypted.
 _WITHOUT_TLS = frozenset({"disable", "allow", "prefer"})
-# Apprise's schemes that have a twin with TLS.
+# Apprise's schemes that have a variant with TLS.
 _OPEN_NOTIFICATIONS = frozenset(
     {"json", "xml", "form", "mailto", "apprise", "ntfy", "matrix", "mmost", "rocket"}
 )

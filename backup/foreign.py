@@ -109,7 +109,7 @@ def take_in(wiring: Wiring, name: str, file: Path, progress: Progress = silent) 
 
 
 def _convert(wiring: Wiring, file: Path, form: str, archive: Path) -> str:
-    """Write an archive of what a dump in another form contains; returns the version of its original server."""
+    """Write an archive of the content of a dump in another format; returns the version of its original server."""
     programs, check = wiring.programs, wiring.stop.check
     if form == SCRIPT:
         script.check_whole(file)

@@ -67,7 +67,7 @@ class Meter:
 
     @contextmanager
     def reporting(self, seconds: float = LOG_SECONDS) -> Iterator[Self]:
-        """Log it each minute within the block, also while nothing passes."""
+        """Log it each minute within the block, even while no bytes pass."""
         over = threading.Event()
 
         def report() -> None:

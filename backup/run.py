@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 TOOL = f"posthub-ops backup {__version__}"
 # Seconds for the first queries to a database: if it responds at all, each of them is quick.
 ANSWER_SECONDS = 60.0
-ANSWER_HINT = "check the server: it accepts connections, but answers no query"
+ANSWER_HINT = "check the server: it accepts connections but does not answer queries"
 # The spool must have room for a backup that is this much larger than the last one.
 SPOOL_MARGIN = 1.25
 
@@ -298,7 +298,7 @@ def check_room(wiring: Wiring, target: Target, ready: PreflightResult) -> None:
     """Check that the spool has room for another backup.
 
     Raises:
-        SpaceError: the spool has too little room.
+        SpaceError: the spool has too little space.
     """
     assert wiring.settings.spool_dir is not None
     needed = int(_expected_size(wiring, target, ready) * SPOOL_MARGIN)

@@ -60,7 +60,8 @@ def main() -> int:
         )
     if needed and datetime.now(UTC) - taken > timedelta(hours=asked.hours):
         return failed(
-            f"the list is of {taken:%Y-%m-%d %H:%M} UTC, too old", "let the copy run before the verification"
+            f"the list is from {taken:%Y-%m-%d %H:%M} UTC, which is too old",
+            "run the copy before the verification",
         )
     checked = [file for file in needed if file.created <= taken - WRITING]
     wrong = list(differences(checked, stored))

@@ -113,8 +113,8 @@ def watch_queues(look: Callable[[], Seen], interval: float) -> None:
     """Show queues until the process is interrupted.
 
     Args:
-        look: looks at the queues.
-        interval: seconds between two looks.
+        look: reads the queues.
+        interval: seconds between two readings.
     """
     with Live(queue_table([]), console=stdout_console(), auto_refresh=False) as live:
         while True:

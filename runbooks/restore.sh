@@ -10,7 +10,7 @@
 # Silences alerts, stops workers and beat, restores, verifies, shows what will be lost, asks, promotes, migrates if
 # needed, restarts, checks health, lifts the silence, prints a timeline. Until you have typed the database's name, the
 # live database is as it was. The old one is kept; runbooks/rollback.sh takes the promotion back. Interrupted anywhere,
-# run it again: it continues where it stopped. A new restore of a backup that is in production already, after a second
+# run it again: it continues where it stopped. A new restore of a backup that is already in production, after a second
 # accident, needs --again; without it the script ends before it stops anything.
 
 set -eu
@@ -50,7 +50,7 @@ look_for_room() {
   [ -n "$at" ] || chosen=$(printf '%s\n' "$planned" | sed -n 's/^ *"id": "\(.*\)",*$/\1/p')
   promoted=$(printf '%s\n' "$planned" | sed -n 's/^ *"promoted_at": "\(.*\)",*$/\1/p')
   if [ -n "$promoted" ] && ! goes_on "$promoted"; then
-    fail "this backup was put into production's place at $promoted UTC; nothing was changed" "runbooks/restore.sh $what --again restores it once more, without what was written since"
+    fail "this backup was promoted into production at $promoted UTC; nothing was changed" "runbooks/restore.sh $what --again restores it once more, without what was written since"
   fi
   production=$(printf '%s\n' "$planned" | sed -n 's/^ *"production": "\(.*\)",*$/\1/p')
   if [ -n "$yes_i_mean" ] && [ "$yes_i_mean" != "$production" ]; then

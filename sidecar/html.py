@@ -1,4 +1,4 @@
-"""The pages that our services serve: one style sheet, light and dark, readable on a telephone, without scripts."""
+"""The pages that our services serve: one style sheet, light and dark, readable on a phone, without scripts."""
 
 import hashlib
 from base64 import b64encode

@@ -5,8 +5,8 @@ They run in copies of the checkout, one for each processor that may be used (``t
 one). A test proves something only if it passes without the change, so all of them are run once on the code as it is, and
 those that fail are left out. This run also measures them. For each change, the test that noticed it last is tried first
 (``tests/mutations/caught.json`` names it), then those that start no server, then the others. The first failure ends it,
-if the test also fails alone. The outcome names the test and the reason of its failure, because on a busy machine a wait
-may end that has nothing to do with the change.
+if the test also fails alone. The outcome names the test and the reason of its failure, because on a busy machine, a
+timeout may have nothing to do with the change.
 """
 
 import hashlib
@@ -86,7 +86,7 @@ class Mutation:
         return hashlib.sha256(str(self).encode()).hexdigest()[:12]
 
     def applied(self, text: str) -> str | None:
-        """The file's text with the change; None if the text to be changed is not there any more."""
+        """The file's text with the change; None if it no longer contains the text to be changed."""
         return text.replace(self.change, self.to, 1) if self.change in text else None
 
 
@@ -304,7 +304,7 @@ class _Bench:
     def _noticed(self, mutation: Mutation) -> Result | None:
         """The first test that fails, also alone; the one that failed the last time is tried before the others.
 
-        A test may fail because of the tests before it, and they have another order than in the run without a change.
+        A test may fail because of the tests before it, which ran in a different order without the change.
         """
         known = self._known.test(mutation.key)
         if known and self._known.passes.get(known, True) and (failed := self._tests.failed((known,))):

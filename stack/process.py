@@ -189,7 +189,7 @@ class _Reaper:
         self._send(f"-{group}\n")
 
     def close(self) -> None:
-        """End all groups that are left. What threads that are still running at the end of the program send is ignored."""
+        """End all groups that are left. Whatever threads send after that is ignored."""
         with self._lock:
             if self._program is not None and self._program.stdin is not None:
                 self._program.stdin.close()

@@ -48,6 +48,12 @@ PHRASES = {
     r"\bwrite a ticket\b": "open a ticket",
     r"\bas on \[": "as described in […], see […]",
     r"\bback-off\b": "backoff",
+    r"\banother \w+ than\b": "other than …, different from …",
+    r"\bin another (?:way|order|form)\b": "in a different way, order, form",
+    r"\bany more\b": "no longer",
+    r"\b(?:exists?|belongs?) already\b": "already exists, already belongs",
+    r"\bheirs?\b": "child tables",
+    r", also while\b": "even while",
 }
 _PATTERNS = [(re.compile(phrase, re.IGNORECASE), instead) for phrase, instead in PHRASES.items()]
 # Words that a name in the code must not contain besides the phrases, with the word to use instead.

@@ -1,4 +1,4 @@
-"""Where the code gives a ✖: the lines that create a failed check, raise or yield a reason, and which of them have run."""
+"""Finds the lines that report a ✖ (they create a failed check, or raise or yield a reason), and notes which have run."""
 
 import ast
 import inspect
@@ -15,7 +15,7 @@ Source = ModuleType | Callable[..., Any]
 
 
 class Sites:
-    """The lines that have given a ✖."""
+    """The lines that have reported a ✖."""
 
     def __init__(self) -> None:
         self.seen: set[Site] = set()
@@ -35,7 +35,7 @@ class Sites:
 
     @contextmanager
     def running(self, wanted: set[Site]) -> Iterator[None]:
-        """Note which of these lines run meanwhile."""
+        """Note which of these lines run within the block."""
         modules = {name for name, _ in wanted}
 
         def of_lines(frame: FrameType, event: str, _: Any) -> Any:
@@ -56,7 +56,7 @@ class Sites:
 
 
 def failing(module: ModuleType, name: str = "Check") -> set[Site]:
-    """Where a check is created that is not always passed or a remark."""
+    """The lines that create a check which may fail."""
 
     def found(node: ast.AST) -> bool:
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name):
@@ -68,12 +68,12 @@ def failing(module: ModuleType, name: str = "Check") -> set[Site]:
 
 
 def raising(source: Source) -> set[Site]:
-    """Where an error is raised, other than one that passes."""
+    """The lines that raise an error, without those that re-raise one."""
     return _sites(source, lambda node: isinstance(node, ast.Raise) and node.exc is not None)
 
 
 def yielding(source: Source) -> set[Site]:
-    """Where a reason is yielded."""
+    """The lines that yield a reason."""
     return _sites(source, lambda node: isinstance(node, ast.Yield))
 
 

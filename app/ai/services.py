@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 Status = AIJob.Status
 RESEND = 500
-# How many of its shortest pauses a look at a video is overdue when it was lost, together with the worker and its message.
+# A poll of a video that is overdue by this multiple of the shortest pause was lost, with its worker and its message.
 OVERDUE_PAUSES = 12
 
 

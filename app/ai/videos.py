@@ -144,7 +144,7 @@ def adopt(job: AIJob, name: str) -> None:
 
 
 def revive(job: AIJob) -> None:
-    """Let a job that was given up go on if its operation's name is known after all.
+    """Continue a job that was given up, if its operation's name is known after all.
 
     It is also called after a job was given up: one of the two calls then sees what the other side has committed.
     """
@@ -176,7 +176,7 @@ def _fetch(job: AIJob, operation: Operation, provider: providers.VideoProvider) 
 
 
 def _later(operation: Operation, reason: str, after: float | None = None) -> Exception:
-    """Another look, until the deadline. Looks are further and further apart."""
+    """The next poll, until the deadline. The pauses between polls grow."""
     assert operation.accepted_at is not None
     if timezone.now() - operation.accepted_at > timedelta(seconds=settings.AI_VIDEO_DEADLINE):
         last = reason or "the provider has not finished it"

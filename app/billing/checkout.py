@@ -29,7 +29,7 @@ def subscribe(user: User) -> str:
     """The URL of a Stripe page on which the user subscribes to the plan pro.
 
     Raises:
-        Conflict: the user has a subscription already.
+        Conflict: the user already has a subscription.
         Unavailable: billing is not configured, or Stripe does not answer.
     """
     _require_offered()
@@ -39,7 +39,7 @@ def subscribe(user: User) -> str:
             # A session may be paid, and its event not have arrived yet.
             synchronize(account)
         if account.complimentary or _has_subscription(account):
-            raise Conflict("This account has the plan pro already.", code="already_subscribed")
+            raise Conflict("This account already has the plan pro.", code="already_subscribed")
         return _checkout(account, instead_of=_forget_deleted_customer(account))
     except StripeCallError as error:
         raise _unavailable(error) from error

@@ -55,7 +55,7 @@ class SubscriptionState:
     def _read(cls, answer: Any) -> "SubscriptionState":
         items = answer["items"]["data"]
         ends = [item["current_period_end"] for item in items]
-        # The end of a subscription that is cancelled for another date than that of its period counts as well.
+        # The end of a subscription that is cancelled for a date other than that of its period counts as well.
         ends_early = bool(answer["cancel_at_period_end"] or answer.get("cancel_at"))
         invoice = answer.get("latest_invoice")
         is_unpaid = isinstance(invoice, Mapping) and invoice["status"] in {"open", "uncollectible"}

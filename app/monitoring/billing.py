@@ -1,6 +1,6 @@
 """Metrics of the billing that are read from the database: what waits, what was not delivered, what differs.
 
-A counter in a process cannot tell these: they concern rows that another process wrote, or that nobody wrote.
+A counter in a process cannot show these: they concern rows that another process wrote, or that were never written.
 """
 
 from collections.abc import Iterator, Sequence

@@ -90,7 +90,7 @@ class CircuitBreaker:
 
     Each owner has their own circuit for a host. Those of OWNERS owners together open the circuit of the host, so that the
     posts of many customers do not wait for it one after the other. A response of any kind closes both. So owners whose
-    addresses do not answer can hold up those whom the same host answers once, for OPEN_SECONDS.
+    addresses do not answer can delay the posts of others on the same host only once, for OPEN_SECONDS.
     The state is in the cache; without Redis, every host is called.
     """
 

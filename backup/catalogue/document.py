@@ -144,7 +144,7 @@ def damaged(where: str, how: str) -> CatalogueError:
 def _format(known: object, where: str) -> int:
     if type(known) is not int or known not in _KNOWN:
         raise CatalogueError(
-            f"{where} has format {str(known)[:20]}, this version knows {' and '.join(map(str, _KNOWN))}",
+            f"{where} has format {str(known)[:20]}; this version reads formats {' and '.join(map(str, _KNOWN))}",
             hint="use the version that wrote it",
         )
     return known
@@ -153,7 +153,7 @@ def _format(known: object, where: str) -> int:
 def _check(seal: dict[str, Any], texts: dict[str, str], body: bytes, data: bytes, where: str) -> None:
     digest = hashlib.sha256(body).hexdigest()
     if seal["digest"] != digest:
-        raise damaged(where, f"its digest is {digest}, it says {str(seal['digest'])[:64]}")
+        raise damaged(where, f"its digest is {digest}, but it states {str(seal['digest'])[:64]}")
     # We never write other bytes of the same meaning, such as a repeated key.
     sealed = canonical.members({name: text for name, text in seal.items() if text != ""})
     if data != canonical.joined({**texts, **sealed}):

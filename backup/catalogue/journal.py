@@ -216,7 +216,9 @@ class Journal:
 
 
 def record(store: Store, attempt: Attempt, keys: Keyring) -> None:
-    """Store an attempt. If the store does not allow its beginning to be replaced, its end is another object, with another ID.
+    """Store an attempt.
+
+    If the store does not allow the record of its start to be replaced, its end is stored as another object, with another ID.
 
     Raises:
         StoreError: the store did not accept it.
@@ -226,7 +228,7 @@ def record(store: Store, attempt: Attempt, keys: Keyring) -> None:
     except KeptError:
         if attempt.finished is None:
             raise
-        # A second later, so that it comes after the beginning in every listing.
+        # A second later, so that it comes after the record of the start in every listing.
         own = new_id(attempt.finished + timedelta(seconds=1))
         ended = attempt.model_copy(update={"id": own, "continues": attempt.id})
         store.put(_key(ended), encode(ended, keys))

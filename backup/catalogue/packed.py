@@ -42,7 +42,7 @@ class Packed(Sequence[P], Generic[P]):
 
     @classmethod
     def of(cls, rows: object) -> Self | None:
-        """From what the JSON of a document has; None if that is anything out of the ordinary."""
+        """From the decoded JSON of a document; None if its form is unusual, so that another parser must read it."""
         if type(rows) is not list or not rows or set(map(type, rows)) != {dict}:
             return None
         try:
@@ -62,7 +62,7 @@ class Packed(Sequence[P], Generic[P]):
         return cls(texts, array("q", numbers), absent)
 
     def sharing(self, before: "Packed[P]") -> Self:
-        """The same, with what is equal in another one in memory only once."""
+        """The same sequence; columns that equal those of another one share its memory."""
         if self == before and isinstance(before, type(self)):
             return before
         texts = tuple(map(_shared, before._texts, self._texts))

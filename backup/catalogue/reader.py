@@ -331,7 +331,7 @@ class Reader:
             )
         if not ids.fits(backup_id, manifest.started):
             raise CatalogueError(
-                f"{key} says that it was begun at {manifest.started}, which its ID does not",
+                f"{key} states that it started at {manifest.started}, but its ID does not",
                 hint="no run writes such a manifest; delete the folder",
             )
         if odd := manifest.oddity:
@@ -355,7 +355,7 @@ class Reader:
         return replace(entry, on_hold=doubt or held is not None, hold=held)
 
     def _hold(self, info: ObjectInfo, manifest: Manifest) -> Hold | None:
-        """What we have written about a hold of this backup; None if it cannot be believed."""
+        """Our record of a hold on this backup; None if it cannot be trusted."""
         hold = self._believed(Hold, info)
         fits = hold is not None and (hold.backup, hold.database) == (manifest.id, manifest.database)
         return hold if fits else None
@@ -576,7 +576,7 @@ def _by_kind(objects: Mapping[str, ObjectInfo]) -> dict[tuple[str, str], list[Ob
 def _documents(
     folders: Iterable[tuple[str, str, list[str]]], objects: Mapping[str, ObjectInfo]
 ) -> Iterator[tuple[type[Document], ObjectInfo]]:
-    """What has to be read of some backups."""
+    """The documents to read for some backups."""
     for database, backup_id, names in folders:
         folder = layout.folder(database, backup_id)
         for name in names:

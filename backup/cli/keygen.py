@@ -33,7 +33,7 @@ def keygen(file: Path, as_json: bool) -> None:
         return
     cli.echo(public)
     cli.echo(
-        f"{file} has the secret key. Without it no one can restore: keep two copies, off this server",
+        f"{file} contains the secret key. Without it no one can restore: keep two copies, off this server",
         err=True,
     )
 
@@ -43,7 +43,7 @@ def _write(file: Path, text: str) -> None:
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise UsageError(f"{file} exists already", hint="name a file that does not exist yet") from None
+        raise UsageError(f"{file} already exists", hint="name a file that does not exist yet") from None
     except OSError as error:
         raise UsageError(
             f"{file} cannot be created: {error.strerror}", hint="name a file in an existing folder"

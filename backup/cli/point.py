@@ -124,7 +124,7 @@ def _show_plan(coverage: Coverage, candidate: Candidate, goal: Goal, to_folder: 
     cli.echo(f"  room         {size(manifest.raw_bytes * SPACE_FACTOR + SPACE_EXTRA)}")
     seconds = expected_seconds(coverage.candidates, candidate)
     known = (
-        f"at most about {duration(seconds)}, by the newest proof"
+        f"at most about {duration(seconds)}, according to the newest proof"
         if seconds is not None
         else "not known: nothing is proven yet"
     )

@@ -92,7 +92,7 @@ from sidecar.humanize import counted, duration, moment, size
     "--continue",
     "proceed",
     is_flag=True,
-    help="Succeed if it is in production already; for scripts that were interrupted.",
+    help="Succeed if it is already in production; for scripts that were interrupted.",
 )
 @click.option(
     "--yes-i-mean",

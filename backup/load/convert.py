@@ -1,4 +1,4 @@
-"""Converts a dump in another form into an archive: a throwaway server loads it, and is dumped."""
+"""Converts a dump in another format into an archive: a throwaway server loads it, and is then dumped."""
 
 from collections.abc import Iterable
 from pathlib import Path

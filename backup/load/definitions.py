@@ -20,7 +20,7 @@ from backup.pipeline.child import run_child
 from backup.postgres.dsn import Address
 from backup.programs import Programs, clean_environment
 
-# The server reads all statements of one message before it carries out the first, in fifty times their memory.
+# The server parses all statements of a message before it carries out the first. That takes fifty times the memory of the text.
 AT_ONCE = 1 << 20
 _BETWEEN = b";\n\n\n--\n-- Name: "
 _RESTRICT = b"\n\\restrict "
@@ -89,7 +89,7 @@ def create_lanes(
 
 
 def without_commands(script: bytes) -> bytes:
-    """A script without the two commands to psql in it: lines with a key that occurs nowhere else."""
+    """A script without ``\\restrict`` and ``\\unrestrict``, psql's own commands, which are lines with a random key."""
     begin = script.find(_RESTRICT)
     if begin < 0:
         return script
@@ -100,7 +100,8 @@ def without_commands(script: bytes) -> bytes:
 def messages(script: bytes) -> Iterator[bytes]:
     """A script in parts of about a megabyte, each of whole statements.
 
-    A string may look like the end of a statement. Cut there, the statement is not closed, and the server refuses it.
+    Text inside a string may look like the end of a statement. The server refuses a part that was cut there, because its
+    string is not closed.
     """
     begin = 0
     while begin < len(script):

@@ -26,7 +26,7 @@ def check_space(folder: Path, needed: int, what: str) -> None:
     """Check that a folder's disk has enough free space.
 
     Raises:
-        SpaceError: it has not.
+        SpaceError: there is not enough.
     """
     free = shutil.disk_usage(folder).free
     if free < needed:

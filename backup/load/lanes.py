@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from backup.postgres.archive import POST_DATA, PRE_DATA, Entry
 
-# From this number of definitions on: a further run of pg_restore takes as long as some hundreds of them.
+# Minimum number of definitions. Starting pg_restore once more takes as long as creating some hundreds of them.
 LEAST = 1000
 # A part with more than this share of all definitions would take nearly as long as all of them.
 LARGEST_SHARE = 0.75
@@ -75,7 +75,7 @@ def _lanes(items: Sequence[Entry], chosen: set[int], kinds: frozenset[bytes]) ->
 
 
 def _groups(items: Sequence[Entry], chosen: set[int], kinds: frozenset[bytes]) -> Iterable[list[int]]:
-    """Chosen objects, together with those that they have a relation in common with."""
+    """The chosen objects in groups: objects that depend on the same relation are in one group."""
     above = {item.id: item.id for item in items if item.kind in kinds}
 
     def top(number: int) -> int:

@@ -108,7 +108,7 @@ _OURS = re.compile(
     rf"|{_SHARED_MEMORY}|server closed the connection|terminating connection|connection to server"
     r"|the database system is (?:shutting down|starting up|in recovery mode|not yet accepting))"
 )
-# Two indexes of a table that also change it, by CLUSTER ON or REPLICA IDENTITY, each keep the other from doing so.
+# If two indexes of a table also change the table (CLUSTER ON, REPLICA IDENTITY), creating both at once can deadlock.
 _DEADLOCK = re.compile(r"(?:error|ERROR): +deadlock detected")
 _ALONE = {"max_parallel_maintenance_workers": "0", "max_parallel_workers_per_gather": "0"}
 _ENTRY = re.compile(r"pg_restore: from TOC entry (?P<entry>\d+);")
@@ -135,7 +135,7 @@ def load_archive(
 
     Args:
         alone: nothing else uses the server.
-        runs: the :func:`passes`, if they are known already.
+        runs: the :func:`passes`, if they are already known.
     """
     found: list[Difference] = []
     run = _Run(programs, address, archive, check, tables)
@@ -200,10 +200,10 @@ class _Run:
 
 
 def _hindered(lines: Sequence[str], *, rows: bool = False) -> tuple[str, frozenset[bytes]]:
-    """Why several processes could not create what one can, and the numbers of the entries that failed.
+    """Why several processes failed where one may succeed, and the numbers of the entries that failed.
 
-    There are none if this host has another fault. What depends on an entry that failed has failed too, so it is among
-    them. Each is one transaction, which leaves nothing behind.
+    The result is empty if the cause is another fault of this host. Entries that depend on a failed one have failed too, so
+    they are included. Each entry is one transaction, so a failed one leaves nothing behind.
 
     Args:
         rows: whether only rows were restored. A constraint may read another table, whose rows come later.

@@ -19,7 +19,7 @@ def write_plain(
     """Download, check, decrypt and decompress a backup; returns the files by role. No file appears before all are checked.
 
     Raises:
-        UsageError: the folder does not exist, or has such a file already.
+        UsageError: the folder does not exist, or already has such a file.
         VerificationError: the backup is damaged. Nothing was written.
     """
     reporter = reporter or Reporter()
@@ -31,7 +31,7 @@ def write_plain(
     }
     for path in wanted.values():
         if path.exists():
-            raise UsageError(f"{path} exists already", hint="remove it, or name another folder with --to")
+            raise UsageError(f"{path} already exists", hint="remove it, or name another folder with --to")
     # In the target's own folder: a rename is only atomic within one file system.
     sweep_folders(folder)
     with private_folder(folder) as work:

@@ -9,7 +9,7 @@ from backup.errors import SpaceError
 from backup.wiring import Wiring
 from sidecar.humanize import size
 
-# Maximum seconds between two looks at the disk: work asks with each piece of a megabyte, in several threads.
+# Maximum interval between two looks at the disk, in seconds. The check itself is called for each megabyte, in several threads.
 _LOOK_SECONDS = 0.1
 # No disk is filled faster than this, in bytes per second. The less room there is, the sooner the next look.
 _FASTEST = 16 << 30

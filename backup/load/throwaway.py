@@ -306,7 +306,7 @@ def private_folder(parent: Path | None) -> Iterator[Path]:
 
 def _made(folder: Path) -> IO[bytes]:
     try:
-        # On a new disk, the folder around it is missing: only the image has it.
+        # A new disk that is mounted here hides the parent folder of the image.
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700)
         return (folder / OWNER).open("wb")
@@ -376,10 +376,10 @@ def _initialise(programs: Programs, folder: Path, superuser: str, check: Callabl
 def find_files(programs: Programs, parent: Path | None) -> None:
     """Check that the programs of a server find their files within its limits.
 
-    ``initdb`` looks for them first, and then cannot create its folder, because the path leads through a file.
+    ``initdb`` is given a path that leads through a file. So it looks for its files, and then fails before it creates anything.
 
     Raises:
-        VerificationError: they do not.
+        VerificationError: they do not find them.
     """
     with private_folder(parent) as folder:
         command = [programs.path("initdb"), "-D", str(folder / OWNER / DATA), *CREATION]

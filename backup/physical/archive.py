@@ -12,7 +12,7 @@
 the first position that is no longer included.
 
 ``seal`` is ``{sha}`` without a manifest key, and ``{sha}-{key}-{mac}`` with one. ``sha`` begins the SHA-256 of the plain
-bytes, so no object ever replaces another one, and two servers that both believe to be production show up as two objects
+bytes, so no object ever replaces another one, and two servers that both believe they are production show up as two objects
 of one name. ``mac`` signs the whole key up to there: write access to the store is not enough to forge WAL.
 
 Everything that is read from a store is untrusted: an object without a valid name or our signature is ignored.
@@ -88,7 +88,7 @@ class GapObject:
 
 
 class Gap(Document):
-    """WAL that was never stored and no longer exists: nothing in it can be recovered, and no base before it goes past it."""
+    """WAL that was never stored and no longer exists: nothing in it can be recovered, and no earlier base backup leads past it."""
 
     kind_of_document: ClassVar[str] = "wal-gap"
 

@@ -75,7 +75,7 @@ def place(snapshot: Snapshot, ended: Iterable[Ending], until: int) -> Cut | None
         until: a position that was read after the snapshot was taken: records that start later are not visible.
 
     Returns:
-        None if there is no such place: commits became visible in another order.
+        None if there is no such place: commits became visible in a different order.
     """
     log = list(ended)
     if is_torn(snapshot, log, until):

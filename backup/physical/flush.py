@@ -21,7 +21,7 @@ _TOGETHER = 64
 
 
 class Flusher:
-    """Flushes files in a thread. Use as a context manager: after its block, nothing is flushed any more."""
+    """Flushes files in a thread. Use as a context manager: after its block, nothing more is flushed."""
 
     def __init__(self) -> None:
         self._files: queue.SimpleQueue[Path | None] = queue.SimpleQueue()

@@ -217,7 +217,7 @@ class Follower:
     def _is_soon_full(self) -> bool:
         """Whether the segment will be full within an interval, at the pace at which its last bytes arrived.
 
-        A piece of it would soon be stored again with the whole. It is waited for only once.
+        A piece of it would soon be stored again as part of the whole segment. The stream waits only once for each segment.
         """
         segment = self._segment
         if segment.waited_for or segment.end - segment.received > segment.received - segment.cut:

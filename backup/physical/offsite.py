@@ -21,7 +21,9 @@ _Segment = tuple[int, int]
 
 
 class OffsiteCopy:
-    """What the other store has is listed once: there is a round each minute, and a month of WAL takes dozens of requests."""
+    """Copies WAL in rounds. It lists the other store only once: there is a round each minute, and listing a month of WAL takes
+    dozens of requests.
+    """
 
     def __init__(self, source: Store, target: Store) -> None:
         self._source = source

@@ -1,6 +1,6 @@
 """Checks on the server whether a new snapshot has a place in the WAL, before anything is dumped.
 
-Under load, commits become visible in another order than that of the WAL, and a dump of such a snapshot can never be
+Under load, commits become visible in a different order from that in the WAL, and a dump of such a snapshot can never be
 compared with a recovery. So another snapshot is taken, if the WAL can be read.
 """
 

@@ -72,11 +72,13 @@ class Pulse:
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
-        """A server that accepts and then falls silent is given up; so is any at a stop request."""
+        """Give up within the block at a stop request, or if the server stops responding."""
         with (
             self._stop.heeded(),
             limited(
-                ANSWER_SECONDS, f"{self._server.name} does not answer", "look at the server: it is silent"
+                ANSWER_SECONDS,
+                f"{self._server.name} does not answer",
+                "check the server: it accepts connections but does not respond",
             ),
         ):
             yield

@@ -34,7 +34,7 @@ OpenFeed = Callable[[str], Feed]
 DATA = f"{SERVER}/data"
 _ASIDE = "original-configuration"
 _POLL_SECONDS = 0.02
-# A server that waits at its target says so in its log. One that waits for another reason is found by asking it.
+# A server that waits at its target says so in its log. If it waits for another reason, only a query shows that.
 _ASK_SECONDS = 1.0
 # Number of starts with settings that the WAL has raised.
 _TRIES = 3
@@ -46,7 +46,7 @@ _OPTIONS = {
     "hot_standby": "on",
     "max_standby_archive_delay": "-1",
     "max_wal_size": "4GB",
-    # WAL that is not needed any more is deleted. As files for later WAL, it would be written to the disk in the end.
+    # Delete WAL that is no longer needed. If its files were recycled, the final sync would write them to the disk.
     "wal_recycle": "off",
     "checkpoint_timeout": "1h",
     "autovacuum": "off",
@@ -96,7 +96,7 @@ class Paused:
     def promote(self) -> None:
         """End recovery, so that the server accepts writes.
 
-        At its target, a server that resumes does so at once. ``pg_promote()`` is noticed after up to a second.
+        At its target, the server reacts to ``pg_wal_replay_resume()`` at once, but to ``pg_promote()`` only after up to a second.
 
         Raises:
             RecoveryError: the server does not leave recovery.

@@ -56,7 +56,7 @@ def serve(wiring: Wiring) -> None:
         raise UsageError("no server is configured", hint="set BACKUP_SERVERS; see docs/pitr.md")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: wiring.stop.request())
-    return_large_blocks()  # a segment takes 16 MiB, several times
+    return_large_blocks()  # several copies of a segment, 16 MiB each, are in memory
     watched = [Watched(target, Measures()) for target in wiring.servers]
     threads = [
         threading.Thread(target=work, name=f"{name} {each.target.name}", daemon=True)

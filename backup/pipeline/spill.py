@@ -43,7 +43,7 @@ class Spill:
             while done < length:
                 count = os.preadv(self._file.fileno(), [whole[done:]], place + done)
                 if not count:
-                    raise OSError(f"a part of {length} bytes is not in {self._folder} any more")
+                    raise OSError(f"a part of {length} bytes is no longer in {self._folder}")
                 done += count
         return data
 

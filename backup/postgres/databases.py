@@ -36,7 +36,7 @@ SELECT datname, line FROM pg_database, unnest(string_to_array(shobj_description(
 WHERE starts_with(line, %s) AND NOT starts_with(datname, %s)
 """
 _COMMENT = "SELECT textsend(shobj_description(oid, 'pg_database')) FROM pg_database WHERE datname = %s"
-# For a comment that was written in another encoding than that of the maintenance database: it stays on the server.
+# For a comment whose encoding differs from that of the maintenance database: the text stays on the server.
 _MARK_THERE = """
 DECLARE kept text := (SELECT string_agg(line, E'\\n' ORDER BY n) FROM pg_database,
   unnest(string_to_array(shobj_description(oid, 'pg_database'), E'\\n')) WITH ORDINALITY AS lines (line, n)
@@ -116,7 +116,7 @@ class Databases:
         return [row[0] for row in found]
 
     def closed(self) -> list[str]:
-        """The others besides the server's own templates, which nobody can dump or which nobody works in."""
+        """Databases that are not backed up: templates, and those that allow no connections. The server's own templates are left out."""
         found = self._connection.execute(
             "SELECT datname FROM pg_database WHERE (NOT datallowconn OR datistemplate)"
             " AND datname NOT IN ('template0', 'template1') ORDER BY 1"

@@ -46,7 +46,7 @@ _MEMBER = re.compile(
     rb"GRANT (?P<group>" + NAME + rb") TO " + _ROLE + rb"(?P<rest>(?: WITH [^;]*?)?)"
     rb"(?: GRANTED BY (?P<by>" + NAME + rb"))?;"
 )
-# Around a grant that another role than the superuser has given.
+# Around a grant that was given by a role other than the superuser.
 _GIVER = re.compile(rb"(?:(?P<begins>SET)|RESET) SESSION AUTHORIZATION\b")
 # Folders of the original machine, which another server neither has nor needs.
 _TABLESPACE = re.compile(
@@ -110,7 +110,7 @@ def parse(script: bytes) -> list[bytes]:
 
 
 def for_throwaway(statements: Iterable[bytes], superuser: str) -> Iterator[bytes]:
-    """For a throwaway server: everything except what cannot exist there, and the superuser, which exists already.
+    """For a throwaway server: everything except what cannot exist there, and the superuser, which already exists.
 
     The superuser's attributes stay as they are: one that may not log in to production must log in here.
     """
@@ -149,7 +149,7 @@ class _Making:
         self._statements: list[bytes] = []
         self._expected: list[bytes] = []
         self._withheld: dict[str, list[bytes]] = defaultdict(list)
-        self._given = False  # whether another role than the superuser grants what follows
+        self._given = False  # whether a role other than the superuser grants what follows
 
     def made(self) -> Making:
         withheld = {name: tuple(statements) for name, statements in self._withheld.items()}
@@ -214,7 +214,7 @@ class _Making:
 def about(statements: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
     """Statements about roles with the roles' names; a membership belongs to the member.
 
-    A grant that another role than the superuser has given begins with the statement that names the giver.
+    A grant by a role other than the superuser begins with the statement that names the giver.
     """
     giver = b""
     for statement in statements:
@@ -231,7 +231,7 @@ def about(statements: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
 
 
 def remaining(statements: Iterable[bytes], done: Iterable[bytes]) -> Iterator[bytes]:
-    """The statements that are not done yet, in their order. None was done that another role than the superuser grants."""
+    """The statements that were not carried out yet, in their order. Grants by a role other than the superuser never were."""
     left, given = Counter(done), False
     for statement in statements:
         if giver := _GIVER.match(statement):

@@ -184,7 +184,7 @@ def check(
         return None
     if found.promoted and not proceed:
         raise PromotedError(
-            f"{entry.id} was put into production's place at {moment(found.moment)}; NOTHING was restored",
+            f"{entry.id} was promoted into production at {moment(found.moment)}; NOTHING was restored",
             hint="to restore it once more, without what was written since, add --again",
         )
     return found
@@ -333,7 +333,7 @@ def _compare_roles(work: _Restore) -> None:
     work.findings.differences += compare_roles.compare(wanted, found, made)
     for each in compare_roles.compare(wanted, found, set(manifest.roles) - made):
         work.findings.notes.append(
-            f"role {each.object} was there and stays as it is: in the backup {each.expected}, here {each.found}"
+            f"role {each.object} already exists and was not changed: in the backup {each.expected}, here {each.found}"
         )
 
 

@@ -153,7 +153,7 @@ def matters(paused: recover.Paused) -> list[str]:
             for gid, database in prepared
         ),
         *(
-            f"the database {name} was being dropped and has no files any more: DROP DATABASE it; to get it back,"
+            f"the database {name} was being dropped and no longer has files: DROP DATABASE it; to get it back,"
             " restore it alone with -d"
             for (name,) in invalid
         ),

@@ -89,7 +89,11 @@ def _rows(address: Address, seconds: float) -> dict[str, Rows]:
     deadline = time.monotonic() + seconds
     found: dict[str, Rows] = {}
     with (
-        limited(seconds + ANSWER_SECONDS, f"{address} did not answer", "look at the server: it is silent"),
+        limited(
+            seconds + ANSWER_SECONDS,
+            f"{address} did not answer",
+            "check the server: it accepts connections but does not respond",
+        ),
         session(address, changes=OWN_PATH) as connection,
         connection.transaction(),
     ):

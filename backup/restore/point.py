@@ -174,7 +174,7 @@ def _before_removal(made: Replica, paused: Paused, database: str) -> AtPosition 
         known = [str(each[0]) for each in connection.execute("SELECT datname FROM pg_database ORDER BY 1")]
     if row is None:
         raise RecoveryError(
-            f"{database} did not exist at the target; there were {', '.join(known)}",
+            f"{database} did not exist at the target; these did: {', '.join(known)}",
             hint="choose a time before it was dropped or renamed, or after it was created",
         )
     if not row[1]:

@@ -8,7 +8,7 @@ from psycopg.rows import TupleRow
 
 from backup.postgres.session import text_of
 
-# Parents of foreign tables: their statistics would be read from another server, which may be out of reach or the original's.
+# Parents of foreign tables: their statistics would be read from another server, which may be unreachable, or the original's own.
 _TABLES = """
 WITH RECURSIVE elsewhere AS (
   SELECT inhparent AS parent FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE relkind = 'f'

@@ -27,7 +27,7 @@ EXCERPT = 300
 
 
 def usable(folder: Path | None, command: str | None) -> str:
-    """Refuse what could not be run, before anything is restored: it would say nothing about the backup.
+    """Refuse checks that cannot be run, before anything is restored: their failure would say nothing about the backup.
 
     Returns:
         What will be run, in words.

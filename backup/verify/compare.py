@@ -20,7 +20,7 @@ from backup.postgres.dsn import Address
 from backup.postgres.session import OWN_PATH, session
 from backup.programs import Programs
 from backup.progress import Progress, silent
-from backup.verify import heirs
+from backup.verify import inheritance
 from backup.verify.column_order import equal_in_order
 from backup.verify.digests import CREATION, Digests, Key, Known, compare
 from backup.verify.dumps import Restored, archive_digests
@@ -49,7 +49,7 @@ class Reading:
     _needed: threading.Event
 
     def hurry(self) -> Future[Digests]:
-        """From now on, it no longer gives way."""
+        """Stop reading at a low priority: the result is needed now."""
         self._needed.set()
         return self._digests
 
@@ -95,8 +95,8 @@ def compare_counts(manifest: Manifest, address: Address) -> list[Difference]:
 
 
 def _other_operators(wanted: Iterable[Expression], found: Iterable[Expression]) -> list[Difference]:
-    """Objects that mean something else, although they are printed alike: a form that does not print its operator has found
-    another one, and so the original's occurs less often.
+    """Objects that are printed alike but mean something else. Some forms do not print their operator, and a restore may
+    choose another one for them. The original's operator then occurs less often.
     """
     there = {each.object: each for each in found}
     meant, got = {}, {}
@@ -154,7 +154,7 @@ def compare_dumps(
     Args:
         locale: compare the database's encoding and locale too.
         progress: called with the bytes of the new dump.
-        expected: the archive's digests, if it is being read already.
+        expected: the archive's digests, if it is already being read.
         exchange: how the server, if it is a throwaway one, passes the rows of large tables.
     """
     known = expected.known if expected else Known()
@@ -191,7 +191,7 @@ def compare_dumps(
         if (key == CREATION and not locale) or (key[0] == "TABLE DATA" and _label(key) in left_out):
             continue
         if key[0] == "TABLE DATA" and key[1:] in moved:
-            notes.append(f"{_label(key)}: rows are in other partitions of {moved[key[1:]]}, all are there")
+            notes.append(f"{_label(key)}: rows are in other partitions of {moved[key[1:]]}; none are missing")
         elif note := _harmless(key, digests_of_archive, found, shapes, address):
             notes.append(f"{_label(key)}: {note}")
         elif same or key[0] in _DATA:
@@ -257,10 +257,10 @@ def _harmless(
     key: Key,
     expected: Digests,
     found: Digests,
-    shapes: Mapping[heirs.Table, heirs.Shape],
+    shapes: Mapping[inheritance.Table, inheritance.Shape],
     address: Address,
 ) -> str:
-    """Why a difference is none: a correct restore makes it too. Empty if it is one."""
+    """Why a difference does not count: a correct restore causes it too. Empty if it counts."""
     if key[0] == "COMMENT" and key[2].startswith("EXTENSION ") and key not in expected:
         return "it was removed, and comes back with the extension"
     if key in _RECREATED and _RECREATED[0] in expected and key not in found:
@@ -270,7 +270,7 @@ def _harmless(
     one, other = expected[key], found[key]
     if key[0] == "TABLE DATA" and equal_in_order(one, other, address):
         return "its columns are in a different order, but it is equal"
-    if one.shape and other.shape and heirs.same(one.shape, other.shape, shapes):
+    if one.shape and other.shape and inheritance.same(one.shape, other.shape, shapes):
         return "the order or storage of its columns is its parent's; otherwise it is equal"
     return ""
 

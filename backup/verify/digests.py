@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from backup.load.properties import about_database, created
 from backup.postgres.statements import Splitter, simple
-from backup.verify.heirs import Shape, shape
+from backup.verify.inheritance import Shape, shape
 from backup.verify.moved_rows import Routed
 from backup.verify.normalize import canonical
 from backup.verify.reprinted import settled
@@ -25,7 +25,7 @@ _COPY_END = b"\\.\n"
 _ROWS_FOLLOW = b" FROM stdin;"
 # Statements around an object that set up the session for it.
 _SETUP = (b"SET default_tablespace = ", b"SET default_table_access_method = ")
-# Around a grant that another role than the owner has given.
+# Around a grant that was given by a role other than the owner.
 _GRANTOR = (b"SET SESSION AUTHORIZATION ", b"RESET SESSION AUTHORIZATION;")
 _LARGE_OBJECTS = "BLOBS"
 EXCERPT = 2000
@@ -47,7 +47,7 @@ class Digest:
     Attributes:
         rows: number of rows, only for a table's data.
         text: the beginning of a definition, or the COPY statement of a table's data.
-        shape: of a table that inherits, or may have heirs.
+        shape: of a table that inherits, or may have child tables.
         root: for a partition's data, the table that routes its rows when they are restored.
         bag: digest of such rows regardless of their order and partition.
     """

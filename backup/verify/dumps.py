@@ -33,7 +33,7 @@ class Restored:
         folder: where the programs may write.
         progress: called with the bytes of what is read.
         exchange: how the server passes the rows of large tables; None if only a dump reads it.
-        known: objects of the archive that were read already.
+        known: objects of the archive that were already read.
     """
 
     programs: Programs
@@ -136,8 +136,8 @@ def archive_digests(
 def _feed_slowly(source: ChildSource, parser: Parser, needed: threading.Event) -> bool:
     """Read at a low priority until the result is needed; returns whether all of it was read.
 
-    A thread of its own does that: an ordinary user may only give way further. On a host whose processors are busy, a
-    thread that still gave way would keep the comparison waiting.
+    A separate thread reads, because an ordinary user can lower a thread's priority but not raise it again. On a busy host,
+    a low priority would delay the comparison.
     """
 
     def feed() -> bool:

@@ -34,7 +34,7 @@ PIECE = 8 << 20
 MAX_BLOCK = PIECE
 # Without its condition on positions, a piece would be the whole table. Several processes would return rows in any order.
 _SETTINGS = {"enable_seqscan": "off", "enable_tidscan": "on", "max_parallel_workers_per_gather": "0"}
-# Only what a dump has whole, and under the same name: it may have a part of an extension's table.
+# Only tables that a dump has whole, and under the same name; of an extension's table, it may have a part.
 _LARGE = """
 SELECT nspname, relname, pg_get_userbyid(relowner), format('%%I.%%I', nspname, relname),
   (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute

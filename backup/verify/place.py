@@ -1,4 +1,4 @@
-"""What a database needs from the host that verifies it, as far as its own server can tell.
+"""What a database needs from the host that verifies it, as far as the database's server shows it.
 
 A restore would report the same problems later, as errors (:mod:`backup.verify.provable`).
 """

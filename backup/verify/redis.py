@@ -172,7 +172,7 @@ def compare_keys(manifest: Manifest, client: "redis.Redis") -> list[Difference]:
 
 def _compare(number: int, expected: Keyspace | None, changed: int, loaded: int) -> list[Difference]:
     counted = expected or Keyspace(number=number, keys=0, keys_after=0)
-    # Changes that led away from both counts and back; half of them each way.
+    # Changes beyond the difference of the two counts: keys that were added and removed again, or the reverse.
     aside = max(0, changed - abs(counted.keys_after - counted.keys)) // 2
     # Keys with an expiry may be missing: a server does not load expired keys.
     minimum = max(0, min(counted.keys, counted.keys_after) - counted.expiring - aside)

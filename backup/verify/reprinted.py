@@ -2,12 +2,12 @@
 
 ``EXISTS (SELECT 'x')`` is printed as ``SELECT 'x'::text``. Read back, the column has the name of the type, and is printed as
 ``SELECT 'x'::text AS text``. ``SELECT f.a FROM f()`` is printed as ``FROM f() f(a, b)``, with the columns that the function had
-when the view was made. If its row type has got a column since, the restored view prints that one too; a name at the end of
+when the view was made. If its row type has gained a column since, the restored view prints that one too; a name at the end of
 such a list that is not used means nothing. A natural outer join of tables without a common column is printed as
 ``LEFT JOIN b ON TRUE``, and after a restore as ``ON (true)``. The roles of a policy are printed in the order in which the server
 happens to find them. ``CREATE TABLE archive (LIKE orders)`` copies the names of NOT NULL constraints (since 18). If the copy is restored
 first, the original's constraint, whose name is not in the dump, gets a number. Columns of statistics and publications are printed
-in the table's order, which a restore changes in a table that inherits (:mod:`backup.verify.heirs`).
+in the table's order, which a restore changes in a table that inherits (:mod:`backup.verify.inheritance`).
 """
 
 import re

@@ -109,7 +109,7 @@ class Scratch:
         return None
 
     def sorting(self) -> list[str]:
-        """How texts are sorted in another way than on the original server: a bound or a check may refuse a row here."""
+        """How sorting differs from the original server's: a partition's bound or a check may refuse a row here."""
         there = self.manifest.server
         with session(self.database) as connection:
             here = inventory.server(connection)

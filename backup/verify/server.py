@@ -137,7 +137,7 @@ def _contiguous(wiring: Wiring, entry: Entry, findings: Findings) -> tuple[Cover
                 kind="wal",
                 object=entry.id,
                 expected="all WAL from its start to its end is stored",
-                found=reasons.get(entry.id, "it is of another cluster than the newest base backup"),
+                found=reasons.get(entry.id, "it is of a different cluster from the newest base backup"),
             )
         )
     return coverage, candidate
@@ -244,7 +244,7 @@ def _placed(made: Replica, dumps: Sequence[Dump], findings: Findings) -> Iterato
             continue
         findings.notes.append(
             f"not compared with {dump.entry.id}: its snapshot has no exact place in the WAL"
-            + ("" if found else ", because commits became visible in another order")
+            + ("" if found else ", because commits became visible in a different order")
         )
 
 
@@ -332,7 +332,7 @@ def _to_the_end(made: Replica, candidate: Candidate, findings: Findings) -> None
         behind = (candidate.stored - reached.moment).total_seconds() if reached.moment else None
         _measure(made, candidate, reached, findings)
         last = (
-            f"the last commit is of {moment(reached.moment)}"
+            f"the last commit is from {moment(reached.moment)}"
             if reached.moment
             else "no commit follows the base"
         )

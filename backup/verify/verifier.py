@@ -300,7 +300,7 @@ def prove(
 
     Args:
         locale: whether it was made with the original's locale, so that this is compared too.
-        expected: the archive's digests, if it is being read already.
+        expected: the archive's digests, if it is already being read.
         exchange: how the server, if it is a throwaway one, passes the rows of large tables.
     """
     with _meanwhile(partial(_count, manifest, database, findings)) as counting:

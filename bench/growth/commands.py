@@ -51,7 +51,7 @@ COMMANDS = {
 
 
 def fill(folder: Path, count: int, tables: int) -> None:
-    """Write verified backups, one an hour; in each of them, every table has other rows."""
+    """Write verified backups, one an hour; in each of them, every table has a different number of rows."""
     for key, data in documents(NAME, count, tables):
         place = folder / key
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ def tables(shop: Workshop, folder: Path, count: int) -> list[Cost]:
 
 @contextmanager
 def _most_locks(server: Postgres) -> Iterator[list[int]]:
-    """How many locks all sessions had, looked at several times a second."""
+    """The number of locks of all sessions, sampled several times a second."""
     seen, over = [0], threading.Event()
 
     def watch() -> None:

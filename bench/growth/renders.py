@@ -1,4 +1,4 @@
-"""Measures what a rendering costs the exporter of the checkout that is first on PYTHONPATH, and prints one JSON object.
+"""Measures the cost of a rendering, and prints one JSON object. The exporter is that of the first checkout on PYTHONPATH.
 
 It is run as a program, by ``bench.growth.rendering``, so that an older checkout can be measured with its own code.
 """
@@ -16,14 +16,14 @@ NAMES = 100
 QUEUES = 500
 CONSUMED = 50
 RENDERS = 3
-# Longer ones are rendered once.
+# A rendering that takes longer is measured once.
 SLOW_SECONDS = 2.0
 NOW = time.time()
 Costs = dict[str, float]
 
 
 def _first(*places: str) -> Any:
-    """A class that has another place in an older checkout."""
+    """A class, which may be in another module in an older checkout."""
     for place in places:
         module, _, name = place.partition(":")
         try:
@@ -34,7 +34,7 @@ def _first(*places: str) -> Any:
 
 
 def _state() -> Any:
-    """An empty one, as with CELERY_EXPORTER_PER_HOST_METRICS=false and a limit that nothing reaches."""
+    """An empty state, as with CELERY_EXPORTER_PER_HOST_METRICS=false and a limit that is never reached."""
     limits = _first("exporters.tables.budget:Limits", "exporters.tasks:Limits")
     state = _first("exporters.tables.state:EventState", "exporters.tasks:Tables")
     has_switch = "per_host" in signature(state).parameters
@@ -48,7 +48,7 @@ def _take(state: Any, *events: dict[str, Any]) -> None:
 
 
 def _rendered(collector: Any) -> float:
-    """CPU milliseconds of one rendering; the first one, which computes what does not change, does not count."""
+    """CPU milliseconds of one rendering. The first one is not measured: it computes what the later ones reuse."""
     _lines(collector)
     used: list[float] = []
     while len(used) < RENDERS and sum(used) < SLOW_SECONDS:
@@ -89,7 +89,7 @@ def consumers(workers: int) -> Costs:
 
 
 def schedules(count: int) -> Costs:
-    """Schedules over a hundred tasks; beat's events are seen, or none is."""
+    """Schedules over a hundred tasks, with and without beat's events."""
     schedule = _first("exporters.beat.schedules:Schedule", "exporters.schedules:Schedule")
     collector = _first("exporters.beat.collector:BeatCollector", "exporters.beat:BeatCollector")
     ran = datetime.fromtimestamp(NOW, UTC) - timedelta(minutes=1)

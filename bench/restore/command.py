@@ -120,7 +120,11 @@ def _goals(results: dict[str, list[Measured]], today_factor: float) -> Iterator[
         yield f"restore ≤ {LIMIT_FACTOR} × the limit", f"{ratio:.2f} ×", ratio <= LIMIT_FACTOR
     if "ours" in results and "seed" in results:
         ratio = _seconds(results["seed"]) / _seconds(results["ours"])
-        yield f"≥ {SEED_FACTOR} × faster than the seed's way", f"{ratio:.2f} ×", ratio >= SEED_FACTOR
+        yield (
+            f"≥ {SEED_FACTOR} × faster than the app's earlier script",
+            f"{ratio:.2f} ×",
+            ratio >= SEED_FACTOR,
+        )
     if "verification" in results:
         ratio = _whole(results["verification"]) / _seconds(results["verification"])
         yield f"whole verification ≤ {WHOLE_FACTOR} × its restore", f"{ratio:.2f} ×", ratio <= WHOLE_FACTOR

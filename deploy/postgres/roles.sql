@@ -8,7 +8,7 @@
 SET log_statement = 'none';
 SET log_min_duration_statement = -1;
 SET log_min_error_statement = 'panic';
--- Nor is what exists already news.
+-- Nor are messages about what already exists.
 SET client_min_messages = 'warning';
 
 SELECT 'CREATE ROLE posthub' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'posthub')

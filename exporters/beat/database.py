@@ -13,7 +13,7 @@ from exporters.beat.schedules import Schedule
 
 CONNECT_SECONDS = 5
 STATEMENT_MILLISECONDS = 5_000
-# In addition, for a server that accepts the query and then sends nothing, not even its own time-out.
+# A further limit, for a server that accepts the query and then sends nothing, not even its own time-out.
 SILENT_SECONDS = 10.0
 PLAIN = (
     "name",

@@ -14,15 +14,16 @@ from exporters.queues.model import OF_ONE_PROCESS
 BINDING = "_kombu.binding."
 # kombu's own exchanges: their queues carry remote control and events, not tasks.
 INTERNAL_ENDS = (".pidbox", ".celeryev")
-# Seconds of a round for the scan for bindings: until all keys were seen once, and afterwards. The broker may share its
-# database with a large cache.
+# Seconds that a round may spend on the scan for bindings: until all keys were seen once, and afterwards. The broker may
+# share its database with a large cache.
 FIRST_SCAN_SECONDS = 1.0
 LATER_SCAN_SECONDS = 0.05
-# Seconds that one step of the scan aims at: Redis answers nobody else meanwhile.
+# Target duration of one step of the scan, in seconds. During a step, Redis answers no other client.
 STEP_SECONDS = 0.001
-# The least and the most keys of a step.
+# Minimum and maximum number of keys of a step.
 MIN_COUNT, MAX_COUNT = 500, 5_000
-# The number of steps of which the fastest is judged, and the number of such results, all too slow, that make steps shorter.
+# Steps are judged in groups of this size, by the fastest of each. After this number of groups in a row that were all too
+# slow, steps become shorter.
 STEPS_TO_JUDGE, SLOW_TO_SHRINK = 8, 8
 
 

@@ -291,7 +291,7 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 131' QUIT
 trap 'exit 143' TERM HUP
-# Nobody reads the output any more, as after `| head`: what is left to say goes to stderr.
+# The output is no longer read, as after `| head`: what is left to report goes to stderr.
 trap 'exec >&2; exit 141' PIPE
 
 # Run a backup command, for the chosen database if there is one.

@@ -10,7 +10,7 @@ from stack.servers import Service
 from stack.suite import Suite, exporters, monitoring
 from stack.wait import join
 
-# A machine's alerts are about sustained load, full disks and its clock. At the demo's pace, a minute of load would fire.
+# A machine's alerts are about sustained load, full disks and its clock. At the demo's pace, a minute of load would fire one.
 RULES_LEFT_OUT = ("host",)
 
 

@@ -1,4 +1,4 @@
-"""A customer lets an image be drawn, attaches it to a post and publishes it; everything through the API."""
+"""A customer requests an image, attaches it to a post and publishes the post, all through the API."""
 
 import time
 from collections.abc import Callable

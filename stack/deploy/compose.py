@@ -34,8 +34,8 @@ ROLLING = (
 DATA = ("posthub_postgres_prod", "posthub_redis_prod")
 # Services that run once and exit. They are run, never started: compose would recreate everything that depends on them.
 JOBS = ("posthub_init", "posthub_migrate", "posthub_db_roles", "posthub_alertmanager_config")
-# A changed file among their mounts does not replace them: the database reads its one at its first start only, and Caddy is
-# given its own.
+# A changed file among their mounts does not replace them: the database reads its file only at its first start, and Caddy gets
+# the new Caddyfile through a reload.
 KEPT = (*DATA, EDGE)
 # They read their mounted configuration again on SIGHUP.
 RELOADED = ("posthub_prometheus", "posthub_alertmanager")
@@ -208,7 +208,7 @@ class Rollout:
         return [service for service in self._definitions if service not in placed]
 
     def _load_edge(self, *, back: bool) -> None:
-        """Give Caddy the checkout's Caddyfile. One that it refuses does not stop a return, which has the same checkout."""
+        """Give Caddy the checkout's Caddyfile. A rollback continues even if Caddy refuses it, because the checkout has no other."""
         edge = self._edge
         if not edge.caddyfile:
             return

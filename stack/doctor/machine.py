@@ -29,7 +29,7 @@ def _engine(case: Case) -> Check:
     done = case.host.run("docker", "version", "--format", "{{.Server.Version}}")
     if done.code != 0:
         return Check(
-            "Docker engine", False, done.last_line, "install Docker, and add this user to the group docker"
+            "Docker engine", False, done.last_line, "install Docker, and add this user to the docker group"
         )
     return Check("Docker engine", True, done.output.strip())
 
@@ -64,7 +64,7 @@ def _clock(case: Case) -> Check:
     skew = abs(time.time() - theirs)
     if skew > LARGEST_SKEW:
         return Check("clock", False, f"{skew:.0f} s off", "timedatectl set-ntp true")
-    return Check("clock", True, "right")
+    return Check("clock", True, "correct")
 
 
 def _port(case: Case, port: int) -> Check:

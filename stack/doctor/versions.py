@@ -74,7 +74,7 @@ def examine(case: Case, today: date | None = None) -> Iterator[Check]:
         yield Check(
             "known-bad versions",
             None,
-            f"this table is of {CHECKED:%Y-%m-%d}",
+            f"this table is from {CHECKED:%Y-%m-%d}",
             "deploy a newer version of PostHub's sidecars",
         )
 

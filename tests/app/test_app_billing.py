@@ -758,7 +758,7 @@ class TestReconciliation:
         make_user("eve")
         for arguments, words in (
             (("nobody", "cus_2"), "there is no user nobody"),
-            (("eve", customer), "belongs to an account already"),
+            (("eve", customer), "already belongs to an account"),
             ((user.username, "cus_2"), f"is the customer {customer}"),
             (("eve", "cus_gone"), "Stripe has no such object"),
         ):

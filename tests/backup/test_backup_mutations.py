@@ -478,7 +478,7 @@ HEALTHY = {
           l varchar(10) CHECK (l IN (E'a\\nb', 'c')));
         CREATE INDEX ON t (k) WHERE k IN ('a', 'b');
         CREATE VIEW v AS SELECT CASE WHEN k IN ('a', 'b') THEN j ELSE 'x' END IN ('x', ']') FROM t""",
-    "columns that came to an heir later": """
+    "columns that were added to a child table later": """
         CREATE TABLE p (a int); CREATE TABLE c (b text) INHERITS (p); ALTER TABLE p ADD d int, ADD "E, f" bytea;
         INSERT INTO c (a, b, d, "E, f") SELECT i, E'tab\\t' || i, -i, '\\x00ff' FROM generate_series(1, 3) i""",
     "row level security, forced": """

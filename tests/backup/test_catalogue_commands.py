@@ -189,7 +189,7 @@ def test_a_plain_archive_for_pg_restore(command: Command, tmp_path: Path) -> Non
     assert "CREATE ROLE" in roles.read_text()
     assert sorted((tmp_path / "here").iterdir()) == sorted([archive, roles])
     done = command(*words, BACKUP_AGE_IDENTITY=str(identity))
-    done.fails(2, "exists already")
+    done.fails(2, "already exists")
     assert command("download", made["id"], "--to", "/nonexistent").status == 2
 
 
@@ -250,7 +250,7 @@ def test_a_key_is_created_once_and_never_shown(looking: Command, tmp_path: Path)
     )
     assert plain == b"x"
     done = looking("keygen", str(file))
-    done.fails(2, "exists already")
+    done.fails(2, "already exists")
     assert file.read_text() == text
     assert looking("keygen", "/nonexistent/identity.txt").status == 2
     settings = {"BACKUP_AGE_RECIPIENTS": public, "BACKUP_AGE_IDENTITY_FILE": str(file)}

@@ -86,7 +86,7 @@ def of_format_1(value: dict[str, Any], *, sealed: bool) -> bytes:
 
 def test_a_format_of_a_later_version_is_not_guessed_at() -> None:
     later = json.loads(manifest().encode(KEYS)) | {"format": 3}
-    with pytest.raises(CatalogueError, match="has format 3, this version knows 1 and 2"):
+    with pytest.raises(CatalogueError, match="has format 3; this version reads formats 1 and 2"):
         Manifest.decode(redigested(later), "", KEYS)
 
 

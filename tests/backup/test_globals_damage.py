@@ -132,7 +132,7 @@ OF_ROLES = {
     "a membership in a predefined role": (
         "REVOKE pg_read_all_data FROM dmg_guest", "GRANT pg_read_all_data TO dmg_guest", "dmg_guest",
     ),
-    "a list in another order": (
+    "a list in a different order": (
         "ALTER ROLE dmg_guest SET search_path TO \"$user\", 'b c'", "ALTER ROLE dmg_guest SET search_path TO 'b c', \"$user\"",
         "dmg_guest",
     ),

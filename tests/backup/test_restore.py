@@ -302,7 +302,7 @@ def test_a_second_accident(command: Command, postgres: Postgres, shop: str) -> N
     lose(postgres, shop)
     done = command("restore", "latest")
     assert done.status == 1, done
-    assert "was put into production's place at" in done.err
+    assert "was promoted into production at" in done.err
     assert "NOTHING was restored" in done.err
     assert "--again" in done.err
     assert command("restore", "latest", "--dry-run").status == 1

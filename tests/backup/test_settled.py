@@ -2,15 +2,15 @@
 
 import pytest
 
-from backup.verify import heirs
-from backup.verify.heirs import Shape, shape
+from backup.verify import inheritance
+from backup.verify.inheritance import Shape, shape
 from backup.verify.reprinted import settled
 
 PARENT = [
     b"CREATE TABLE s.p (\n    a text,\n    b text\n);",
     b"ALTER TABLE ONLY s.p ALTER COLUMN a SET STORAGE MAIN;",
 ]
-HEIR = [
+CHILD = [
     b"CREATE TABLE s.c (\n    z integer,\n    b text,\n    a text\n)\nINHERITS (s.p);",
     b"ALTER TABLE ONLY s.c ALTER COLUMN b SET STATISTICS 7;",
     b"ALTER TABLE ONLY s.c ALTER COLUMN a SET STATISTICS 8;",
@@ -28,23 +28,23 @@ def of(statements: list[bytes]) -> Shape:
 
 
 def equal(expected: list[bytes], found: list[bytes]) -> bool:
-    return heirs.same(of(expected), of(found), {("s", "p"): of(PARENT)})
+    return inheritance.same(of(expected), of(found), {("s", "p"): of(PARENT)})
 
 
-def test_columns_and_statements_about_them_in_another_order() -> None:
-    assert equal(HEIR, RESTORED)
-    assert not equal(HEIR, RESTORED[:2])
-    assert not equal(HEIR, [*RESTORED[:2], RESTORED[2].replace(b"7", b"9")])
-    assert not equal(HEIR, [RESTORED[0].replace(b"z integer", b"z bigint"), *RESTORED[1:]])
+def test_columns_and_statements_about_them_in_a_different_order() -> None:
+    assert equal(CHILD, RESTORED)
+    assert not equal(CHILD, RESTORED[:2])
+    assert not equal(CHILD, [*RESTORED[:2], RESTORED[2].replace(b"7", b"9")])
+    assert not equal(CHILD, [RESTORED[0].replace(b"z integer", b"z bigint"), *RESTORED[1:]])
 
 
 def test_storage_comes_from_a_parent_only() -> None:
-    assert equal(HEIR, [*RESTORED, MAIN])
-    assert not equal([*HEIR, MAIN], RESTORED)
-    assert not equal(HEIR, [*RESTORED, MAIN.replace(b"MAIN", b"EXTERNAL")])
-    assert not equal(HEIR, [*RESTORED, MAIN.replace(b"COLUMN a", b"COLUMN b")])
-    assert not equal([*HEIR, MAIN], [*RESTORED, MAIN.replace(b"MAIN", b"PLAIN")])
-    alone = [each.replace(b"\nINHERITS (s.p)", b"") for each in HEIR]
+    assert equal(CHILD, [*RESTORED, MAIN])
+    assert not equal([*CHILD, MAIN], RESTORED)
+    assert not equal(CHILD, [*RESTORED, MAIN.replace(b"MAIN", b"EXTERNAL")])
+    assert not equal(CHILD, [*RESTORED, MAIN.replace(b"COLUMN a", b"COLUMN b")])
+    assert not equal([*CHILD, MAIN], [*RESTORED, MAIN.replace(b"MAIN", b"PLAIN")])
+    alone = [each.replace(b"\nINHERITS (s.p)", b"") for each in CHILD]
     assert not equal(alone, [*alone, MAIN])
 
 

@@ -311,7 +311,7 @@ def test_a_second_accident_is_not_a_success(host: Host) -> None:
         "restore.sh", "--yes-i-mean", "posthub", PROMOTED_AT=f'"{promoted:%Y-%m-%d %H:%M:%S}+00:00"'
     )
     assert host.status == 1, host.err
-    assert "was put into production's place at" in host.err
+    assert "was promoted into production at" in host.err
     assert "restore.sh latest --again" in host.err
     assert host.out.splitlines()[-1].startswith("NOTHING was restored"), host.out
     assert not any(call.startswith("stop") or "silence add" in call or "promote" in call for call in calls)

@@ -33,6 +33,11 @@ def phrases(text: str) -> list[str]:
             ["5 %", "5 %", "write a ticket", "as on ["],
         ),
         ("with back-off", ["back-off"]),
+        (
+            "It exists already, by another role than the owner, in another order.",
+            ["exists already", "another role than", "in another order"],
+        ),
+        ("the heirs are not read any more, also while it runs", ["heirs", "any more", ", also while"]),
     ],
 )
 def test_phrases_are_found(text: str, found: list[str]) -> None:
@@ -50,6 +55,7 @@ def test_phrases_are_found(text: str, found: list[str]) -> None:
         "There are so many that the page is cut off.",
         "5% of 3 %s, as on the page of the cause",
         "nobody",
+        "many more of theirs; another one; it already exists",
     ],
 )
 def test_good_english_is_left_alone(text: str) -> None:

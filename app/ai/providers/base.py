@@ -74,7 +74,7 @@ class VideoProvider(Protocol):
         """
 
     def download(self, address: str) -> AbstractContextManager[Iterator[bytes]]:
-        """The video in pieces. The caller checks its type and size. Raises the same errors, also while reading."""
+        """The video in pieces. The caller checks its type and size. Raises the same errors, even while reading."""
 
 
 class Embedder(Protocol):

@@ -260,7 +260,7 @@ GEMINI_IMAGE_MODEL = env.text("GEMINI_IMAGE_MODEL", "gemini-2.5-flash-image")
 # A separate key for images; by default Gemini's key.
 NANOBANA_API_KEY = env.text("NANOBANA_API_KEY")
 GEMINI_VIDEO_MODEL = env.text("GEMINI_VIDEO_MODEL", "veo-3.1-fast-generate-preview")
-# A key of its own for videos; by default that of Gemini.
+# A separate key for videos; by default Gemini's key.
 VEO_API_KEY = env.text("VEO_API_KEY")
 PERPLEXITY_API_KEY = env.text("PERPLEXITY_API_KEY")
 PERPLEXITY_API_URL = env.text("PERPLEXITY_API_URL", "https://api.perplexity.ai")
@@ -349,7 +349,7 @@ LOGGING = {
     "loggers": {
         "django": {"handlers": [], "propagate": True},
         "django.server": {"handlers": [], "propagate": True},
-        # monitoring.middleware logs the request already.
+        # monitoring.middleware already logs the request.
         "django.request": {"level": "ERROR"},
         # Its messages repeat what billing.client measures, and would name customers.
         "stripe": {"level": "WARNING"},

@@ -7,7 +7,7 @@ A connection with ``replication=database`` instead of ``true`` is authorised by 
 production's database it would keep a promotion from renaming that.
 
 A connection does one thing at a time. After a failed ``START_REPLICATION`` or an interrupted copy it cannot be
-used any more: close it, and connect again. No object here may be used by two threads at the same time.
+used again: close it, and connect again. No object here may be used by two threads at the same time.
 """
 
 from backup.physical.walsender.basebackup import MANIFEST, BaseArchive, BaseBackup, Tablespace

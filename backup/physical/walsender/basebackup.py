@@ -83,7 +83,7 @@ class BaseBackup:
         return gathered
 
     def _announced(self, kind: bytes, body: bytes) -> None:
-        """Note what a message says that has no bytes of an archive."""
+        """Handle a message that contains no bytes of an archive."""
         if kind == b"m":
             self._ahead = MANIFEST
         elif kind == b"n":

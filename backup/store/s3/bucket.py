@@ -127,7 +127,7 @@ def moment(text: str) -> datetime:
     """The moment that a server names. botocore's parser guesses the format of each, in most of the time of a listing.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a moment.
     """
     try:
         found = datetime.fromisoformat(text) if text[10:11] == "T" else parsedate_to_datetime(text)

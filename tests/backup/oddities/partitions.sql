@@ -10,7 +10,7 @@ CREATE TYPE e AS ENUM ('a', 'b', 'c', 'd', 'f'); CREATE TABLE h (k e, n int) PAR
 CREATE TABLE m (a int, b text, c date) PARTITION BY RANGE (a, b, c); CREATE TABLE m1 PARTITION OF m FOR VALUES FROM (MINVALUE, MINVALUE, MINVALUE) TO (1, 'x', MAXVALUE); CREATE TABLE m2 PARTITION OF m FOR VALUES FROM (1, 'x', MAXVALUE) TO (MAXVALUE, MAXVALUE, MAXVALUE); INSERT INTO m VALUES (0, 'a', '2026-01-01'), (5, 'b', '2026-01-01');
 -- * by an expression and with a collation and an operator class
 CREATE TABLE m (a text, b int) PARTITION BY LIST (lower(a) COLLATE "C"); CREATE TABLE m1 PARTITION OF m FOR VALUES IN ('x', 'it''s', E'a\nb'); CREATE TABLE m2 PARTITION OF m DEFAULT; INSERT INTO m VALUES ('X', 1), ('q', 2);
--- * columns of a partition in another order than the parent's
+-- * columns of a partition in a different order than the parent's
 CREATE TABLE m (a int NOT NULL, b text, c int) PARTITION BY RANGE (a); CREATE TABLE m1 (c int, gone int, b text, a int NOT NULL); ALTER TABLE m1 DROP gone; ALTER TABLE m ATTACH PARTITION m1 FOR VALUES FROM (0) TO (10); INSERT INTO m SELECT i, 'x', i * 2 FROM generate_series(0, 9) i;
 -- * a partition with defaults, checks and indexes of its own
 CREATE TABLE m (a int, b int DEFAULT 1) PARTITION BY LIST (a); CREATE TABLE m1 PARTITION OF m (b DEFAULT 2 NOT NULL, CHECK (b < 100)) FOR VALUES IN (1) WITH (fillfactor = 50); CREATE INDEX own ON m1 (b) WHERE b > 1; INSERT INTO m (a) VALUES (1); INSERT INTO m1 (a) VALUES (1);
@@ -30,17 +30,17 @@ CREATE SCHEMA parts; CREATE TABLE m (a int) PARTITION BY RANGE (a); CREATE TABLE
 CREATE TABLE m (a int, b text) PARTITION BY RANGE (a); DO $$ BEGIN FOR i IN 0..199 LOOP EXECUTE format('CREATE TABLE m%s PARTITION OF m FOR VALUES FROM (%s) TO (%s)', i, i * 10, i * 10 + 10); END LOOP; END $$; INSERT INTO m SELECT i, 'x' FROM generate_series(0, 1999) i;
 -- * a partition by time that a session's zone and date style print otherwise
 CREATE TABLE m (a timestamptz, b interval) PARTITION BY RANGE (a); CREATE TABLE m1 PARTITION OF m FOR VALUES FROM ('2026-01-01 00:00 Europe/Prague') TO ('2026-06-01 00:00 America/New_York'); INSERT INTO m VALUES ('2026-02-01Z', '1 mon');
--- * columns that came to an heir later
+-- * columns that came to a child table later
 CREATE TABLE p (a int); CREATE TABLE c (b text) INHERITS (p); ALTER TABLE p ADD d int, ADD "E, f" bytea; INSERT INTO c (a, b, d, "E, f") SELECT i, E'tab\t' || i, -i, '\x00ff' FROM generate_series(1, 3) i;
--- * a table that became an heir, with its columns in another order
+-- * a table that became a child table, with its columns in a different order
 CREATE TABLE p (a int, b int); CREATE TABLE c (b int, x text, a int); INSERT INTO c VALUES (1, 'x', 2); ALTER TABLE c INHERIT p;
--- * a table that became an heir, with types of two words, defaults and not null
+-- * a table that became a child table, with types of two words, defaults and not null
 CREATE TABLE p (a double precision NOT NULL, b varchar(5) DEFAULT 'a,b', c timestamp with time zone); CREATE TABLE c (c timestamp with time zone, b varchar(5) DEFAULT 'x, y', "d, e" numeric(5,2) DEFAULT 1.5, a double precision NOT NULL, CHECK (a > 1), CONSTRAINT named CHECK (b <> 'a')); INSERT INTO c VALUES (now(), 'b', 2, 3); ALTER TABLE c INHERIT p;
 -- * two parents, and a column of both
 CREATE TABLE p (a int, b int); CREATE TABLE q (b int, c int); CREATE TABLE c (d int) INHERITS (p, q); INSERT INTO c VALUES (1, 2, 3, 4); ALTER TABLE q ADD z int DEFAULT 5; INSERT INTO p VALUES (9, 9);
--- * heirs of heirs, with checks that are not inherited and columns of their own
+-- * child tables of child tables, with checks that are not inherited and columns of their own
 CREATE TABLE p (a int CHECK (a > 0), CONSTRAINT alone CHECK (a < 10) NO INHERIT); CREATE TABLE c (a int DEFAULT 3, b int) INHERITS (p); CREATE TABLE d (e int) INHERITS (c); INSERT INTO p VALUES (1); INSERT INTO c VALUES (50, 1); INSERT INTO d VALUES (60, 1, 2); ALTER TABLE p ADD f text; ALTER TABLE c ALTER a SET DEFAULT 4;
--- * an heir that was cut off
+-- * a child table that was cut off
 CREATE TABLE p (a int, b int); CREATE TABLE c (d int) INHERITS (p); INSERT INTO c VALUES (1, 2, 3); ALTER TABLE c NO INHERIT p;
 -- * a parent that lost a column which its heir keeps
 CREATE TABLE p (a int, b int); CREATE TABLE c (b int, d int) INHERITS (p); INSERT INTO c VALUES (1, 2, 3); ALTER TABLE p DROP b;

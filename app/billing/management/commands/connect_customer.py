@@ -25,7 +25,7 @@ class Command(BaseCommand):
         if user is None:
             self._fail(f"there is no user {username}", "look for the user in the admin")
         if Account.objects.filter(customer_id=customer).exists():
-            self._fail(f"{customer} belongs to an account already", "python manage.py reconcile_billing")
+            self._fail(f"{customer} already belongs to an account", "python manage.py reconcile_billing")
         account = checkout.account_of(user)
         if account.customer_id:
             self._fail(f"{username} is the customer {account.customer_id}", "cancel one of the two in Stripe")

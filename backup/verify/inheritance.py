@@ -1,7 +1,7 @@
 """What a restore changes in the definition of a table that inherits from another one.
 
-Its columns may be in a different order, and with them the statements about them. And a column whose storage or compression
-is the usual one, under a parent where it is not, takes the parent's: ``pg_dump`` prints only what is not usual.
+Its columns may be in a different order, and so may the statements about them. A column with the default storage or
+compression gets that of its parent, if the parent's differs, because ``pg_dump`` prints only what differs from the default.
 """
 
 import hashlib
