@@ -23,7 +23,8 @@ WITH RECURSIVE below AS (SELECT unnest(%s::oid[]) AS oid UNION SELECT inhrelid F
 SELECT n.nspname, c.relname, c.oid FROM below JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace
 ORDER BY 1, 2
 """
-# Objects that could not be restored: references to excluded rows, and views, children and functions of excluded tables.
+# Objects that could not be restored: references to excluded rows, and views, functions, policies, defaults, triggers and
+# publications that name excluded tables. What belongs to an excluded table is excluded with it, and its sequences need no table.
 _NEEDED = """
 SELECT format('%%s refers to rows of %%s', conrelid::regclass, confrelid::regclass) FROM pg_constraint
 WHERE contype = 'f' AND confrelid = ANY(%(all)s) AND conrelid <> ALL(%(all)s)
@@ -31,6 +32,18 @@ UNION
 SELECT format('%%s needs %%s', r.ev_class::regclass, d.refobjid::regclass) FROM pg_rewrite r
   JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
 WHERE d.refobjid = ANY(%(tables)s) AND r.ev_class <> ALL(%(tables)s)
+UNION
+SELECT format('%%s needs %%s', pg_describe_object(d.classid, d.objid, 0), d.refobjid::regclass) FROM pg_depend d
+WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY(%(tables)s) AND d.deptype IN ('n', 'a')
+  AND d.classid NOT IN ('pg_rewrite'::regclass, 'pg_constraint'::regclass)
+  AND coalesce(CASE d.classid
+    WHEN 'pg_class'::regclass THEN (SELECT CASE relkind WHEN 'S' THEN d.refobjid ELSE coalesce(indrelid, oid) END
+      FROM pg_class LEFT JOIN pg_index ON indexrelid = oid WHERE oid = d.objid)
+    WHEN 'pg_attrdef'::regclass THEN (SELECT adrelid FROM pg_attrdef WHERE oid = d.objid)
+    WHEN 'pg_trigger'::regclass THEN (SELECT tgrelid FROM pg_trigger WHERE oid = d.objid)
+    WHEN 'pg_policy'::regclass THEN (SELECT polrelid FROM pg_policy WHERE oid = d.objid)
+    WHEN 'pg_statistic_ext'::regclass THEN (SELECT stxrelid FROM pg_statistic_ext WHERE oid = d.objid)
+  END, 0) <> ALL(%(tables)s)
 UNION
 SELECT format('%%s needs the type of %%s', pg_describe_object(d.classid, d.objid, 0), t.typrelid::regclass) FROM pg_type t
   JOIN pg_depend d ON d.refclassid = 'pg_type'::regclass AND d.refobjid IN (t.oid, t.typarray)

@@ -22,10 +22,25 @@ CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM ('2026-01-01') TO ('20
 CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
 CREATE SCHEMA audit;
 CREATE TABLE audit."Log; 1" (what text); CREATE TABLE audit.log2 (what text); CREATE TABLE audit.kept (what text);
-CREATE TABLE cache (k text); CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM events;
+CREATE TABLE cache (k text, n serial CHECK (n > 0)); CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM events;
 INSERT INTO users VALUES (1, 'a'); INSERT INTO posts VALUES (1, 1); INSERT INTO sessions (data) VALUES ('secret'), ('x');
 INSERT INTO events VALUES ('2026-01-05', 'x'), ('2026-02-05', 'y'); INSERT INTO audit."Log; 1" VALUES ('x');
-INSERT INTO audit.log2 VALUES ('x'); INSERT INTO audit.kept VALUES ('x'); INSERT INTO cache VALUES ('x');
+INSERT INTO audit.log2 VALUES ('x'); INSERT INTO audit.kept VALUES ('x'); INSERT INTO cache (k) VALUES ('x');
+"""
+# What names a table without being a view, a key or a column of its type.
+NEEDY = """
+CREATE FUNCTION kept() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM audit.kept; END;
+CREATE POLICY seen ON audit.kept USING (EXISTS (SELECT FROM audit.log2));
+ALTER TABLE users ADD of_cache regclass DEFAULT 'cache'::regclass; CREATE PUBLICATION of_cache FOR TABLE cache;
+CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON audit.kept FROM audit."Log; 1" FOR EACH ROW EXECUTE FUNCTION late();
+"""
+# What belongs to a table is excluded with it.
+OWN = """
+CREATE INDEX ON cache (k); CREATE STATISTICS of_cache (ndistinct) ON k, n FROM cache; CREATE POLICY own ON cache USING (k > '');
+CREATE FUNCTION quiet() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER quiet AFTER INSERT ON cache FOR EACH ROW EXECUTE FUNCTION quiet();
+CREATE TABLE numbered (a int DEFAULT nextval('cache_n_seq'));
 """
 SETTINGS = {
     "BACKUP_EXCLUDE_TABLES": "cache audit.?og*",
@@ -43,14 +58,14 @@ def command(
 def test_what_is_left_out_is_stated_and_no_difference(
     command: Command, new_database: NewDatabase, postgres: Postgres
 ) -> None:
-    name = new_database(SCHEMA, "partly")
+    name = new_database(SCHEMA + OWN, "partly")
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(f"DROP ROLE IF EXISTS reads_{name}")
         connection.execute(f"CREATE ROLE reads_{name} LOGIN PASSWORD 'x'")
     with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
         # A role need not be able to read excluded tables.
         connection.execute(
-            f"GRANT SELECT ON users, posts, sessions, events, events_1, events_2, audit.kept, counted TO reads_{name}; GRANT USAGE ON SCHEMA audit TO reads_{name};"
+            f"GRANT SELECT ON users, posts, sessions, events, events_1, events_2, audit.kept, counted, numbered TO reads_{name}; GRANT USAGE ON SCHEMA audit TO reads_{name};"
             f" GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO reads_{name}"
         )
     command.environ.update({"DATABASE_URL": postgres.url_for(name), **SETTINGS})
@@ -67,7 +82,7 @@ def test_what_is_left_out_is_stated_and_no_difference(
     )
     manifest = command("show", "latest", "--json").json["manifest"]
     assert manifest["excluded_tables"] == ["audit.Log; 1", "audit.log2", "public.cache"]
-    assert {table["name"] for table in manifest["tables"]} == {"users", "posts", "kept"}
+    assert {table["name"] for table in manifest["tables"]} == {"users", "posts", "kept", "numbered"}
     doctor = {each["name"]: each for each in command("doctor", "--json").json}
     assert "no table matches nowhere.*" in doctor[f"postgres {name}: left out"]["detail"]
     restored = command("restore", "--json").json
@@ -85,12 +100,19 @@ def test_what_is_left_out_is_stated_and_no_difference(
         ({"BACKUP_EXCLUDE_ROWS": "users"}, "public.posts refers to rows of public.users"),
         ({"BACKUP_EXCLUDE_TABLES": "users"}, "public.posts refers to rows of public.users"),
         ({"BACKUP_EXCLUDE_TABLES": "events"}, "public.counted needs public.events"),
+        ({"BACKUP_EXCLUDE_TABLES": "audit.kept"}, "function public.kept() needs audit.kept"),
+        ({"BACKUP_EXCLUDE_TABLES": "audit.log2"}, "policy seen on table audit.kept needs audit.log2"),
+        (
+            {"BACKUP_EXCLUDE_TABLES": "cache"},
+            "default value for column of_cache of table public.users needs public.cache; publication of table public.cache",
+        ),
+        ({"BACKUP_EXCLUDE_TABLES": "audit.Log*"}, 'trigger late on table audit.kept needs audit."Log; 1"'),
     ],
 )
 def test_what_could_not_be_restored_is_refused_before_the_dump(
     settings: dict[str, str], reason: str, wired: Wire, new_database: NewDatabase, postgres: Postgres
 ) -> None:
-    name = new_database(SCHEMA, "partly")
+    name = new_database(SCHEMA + NEEDY, "partly")
     wiring = wired(DATABASE_URL=postgres.url_for(name), **settings)
     with pytest.raises(PreflightError) as refused:
         run(wiring, wiring.targets[0])
