@@ -24,6 +24,7 @@ from backup.confinement import strength
 from backup.errors import KeptError, PreflightError, StoreError
 from backup.exposure import short_secrets, unencrypted
 from backup.hooks import AFTER, BEFORE, unstartable
+from backup.load.space import room
 from backup.load.throwaway import find_files, server_options
 from backup.physical.fitness import Finding, findings
 from backup.physical.walsender import WalSender
@@ -33,13 +34,14 @@ from backup.postgres.dsn import Address
 from backup.postgres.exclusion import resolve
 from backup.postgres.preflight import preflight
 from backup.postgres.session import session
+from backup.postgres.snapshot import LOCK_SECONDS
 from backup.run import SPOOL_MARGIN, engine_for
 from backup.store import NoDeleteStore, RetryingStore, Store
-from backup.targets import Database, PostgresTarget, RedisTarget, ServerTarget
+from backup.targets import Database, PostgresTarget, RedisTarget, ServerTarget, Target
 from backup.verify import configured
 from backup.verify.checks import usable
 from backup.verify.place import lacking
-from backup.verify.provable import suspicions, too_long
+from backup.verify.provable import ARCHIVE_FACTOR, SPACE_FACTOR, suspicions, too_long
 from backup.wiring import Wiring
 from sidecar import OpsError
 from sidecar.humanize import size
@@ -53,7 +55,8 @@ CHECK_SECONDS = 60.0
 LOCKED_SECONDS = 5
 # How servers name a lock when they refuse to delete an object.
 _LOCKED = re.compile(r"lock|retention|retain|worm|immutab", re.IGNORECASE)
-SERVER_PROGRAMS = ("initdb", "postgres", "pg_restore", "pg_dump", "pg_dumpall")
+CLIENT_PROGRAMS = ("pg_restore", "pg_dump", "pg_dumpall")
+SERVER_PROGRAMS = ("initdb", "postgres", *CLIENT_PROGRAMS)
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,7 @@ def examine(wiring: Wiring) -> Iterator[Check]:
     yield _carried_out("signatures", lambda: _signatures(wiring))
     yield _carried_out("encryption", lambda: _encryption(wiring))
     if any(isinstance(target, PostgresTarget) for target in wiring.targets):
-        yield _carried_out("programs", lambda: _programs(wiring))
-        yield _carried_out("user", _user)
+        yield from _programs_checks(wiring)
     if wiring.discovery is not None:
         yield _carried_out("databases", lambda: _discovered(wiring))
     for target in wiring.targets:
@@ -326,8 +328,17 @@ def _encryption(wiring: Wiring) -> str | Check:
     return f"round trip for {len(wiring.packing.recipients)} recipients (pyrage {version('pyrage')})"
 
 
+def _programs_checks(wiring: Wiring) -> Iterator[Check]:
+    yield _carried_out("programs", lambda: _programs(wiring))
+    if wiring.settings.verify_url is None:
+        yield _carried_out("user", _user)
+
+
 def _programs(wiring: Wiring) -> str | Check:
-    versions = {name: wiring.programs.version(name) for name in SERVER_PROGRAMS}
+    here = wiring.settings.verify_url is None
+    versions = {
+        name: wiring.programs.version(name) for name in (SERVER_PROGRAMS if here else CLIENT_PROGRAMS)
+    }
     if len({version.split(".")[0] for version in versions.values()}) > 1:
         versions_found = ", ".join(f"{name} {version}" for name, version in versions.items())
         return Check(
@@ -336,8 +347,9 @@ def _programs(wiring: Wiring) -> str | Check:
             f"different major versions: {versions_found}",
             "set BACKUP_POSTGRES_BIN to one folder",
         )
-    if wiring.settings.verify_url is None:
-        find_files(wiring.programs, wiring.settings.work_dir)
+    if not here:
+        return f"PostgreSQL {versions['pg_dump']}, client; backups are verified on the server of BACKUP_VERIFY_URL"
+    find_files(wiring.programs, wiring.settings.work_dir)
     return f"PostgreSQL {versions['pg_dump']}, client and server"
 
 
@@ -389,6 +401,7 @@ def _target_checks(wiring: Wiring, target: Database, known: _Known) -> Iterator[
                 )
             yield asked(f"{name}: left out", lambda: _left_out(wiring, target))
             yield asked(f"{name}: locks", lambda: _locks(wiring, target))
+            yield asked(f"{name}: locked tables", lambda: _locked_tables(wiring, target))
     else:
         asked = partial(known.asked, f"Redis {target.address}")
         reached = asked(name, lambda: _redis(wiring, target, known))
@@ -518,6 +531,26 @@ def _locks(wiring: Wiring, target: PostgresTarget) -> str | Check:
     )
 
 
+def _locked_tables(wiring: Wiring, target: PostgresTarget) -> str | Check:
+    """What a run would wait for until it fails. A lock that ends within that time does not matter."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    with session(target.address) as connection:
+        left_out = resolve(connection, wiring.exclusion).tables
+        found = inventory.locked(connection, left_out)
+        while found and not any(prepared for *_, prepared in found) and time.monotonic() < deadline:
+            wiring.stop.sleep(1)
+            found = [each for each in inventory.locked(connection, left_out) if each in found]
+    if not found:
+        return "none: no other session has locked one exclusively"
+    table, who, prepared = next((each for each in found if each[2]), found[0])
+    return Check(
+        f"postgres {target.name}: locked tables",
+        False,
+        f"{table} is locked by {who}: a backup would wait for it, and fail",
+        "COMMIT PREPARED or ROLLBACK PREPARED: see pg_prepared_xacts" if prepared else "see pg_stat_activity",
+    )
+
+
 def _server_clock(target: PostgresTarget) -> str | Check:
     with session(target.address) as connection:
         row = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
@@ -594,20 +627,33 @@ def _work_folder(wiring: Wiring, known: _Known) -> str | Check:
         pass
     if wiring.settings.verify_url is None and (found := next(too_long(folder), "")):
         return Check("work folder", False, found, "set BACKUP_WORK_DIR to a folder with a shorter path")
+    needed = max((_to_verify(wiring, target, known) for target in wiring.everything), default=0)
+    fix = "set BACKUP_WORK_DIR to a folder with more room; BACKUP_WORK_DIR_FLOOR is the share that must stay free"
+    free = max(room(folder, wiring.settings.work_dir_floor), 0)
+    found = f"{size(free)} may be used in {folder}"
+    return (
+        found
+        if free > 0 and free >= needed
+        else Check("work folder", False, f"{found}, {size(needed)} may be needed", fix)
+    )
+
+
+def _to_verify(wiring: Wiring, target: Target, known: _Known) -> int:
+    """Bytes that a verification of a database's newest backup needs here; before there is one, by the size on its server."""
+    there = isinstance(target, PostgresTarget) and wiring.settings.verify_url is not None
+    with suppress(OpsError):  # the checks of the store report it
+        if newest := wiring.reader().recent_manifests(target.name, 1):
+            return int(newest[0].raw_bytes * (ARCHIVE_FACTOR if there else SPACE_FACTOR))
     # The uncompressed archive, and the database that is restored from it.
-    return _room(known, "work folder", folder, 2.0, "set BACKUP_WORK_DIR to a folder with more room")
+    return known.sizes.get(target.name, 0) * (1 if there else 2)
 
 
 def _spool(wiring: Wiring, known: _Known) -> str | Check:
     folder = wiring.settings.spool_dir
     assert folder is not None
     folder.mkdir(parents=True, exist_ok=True)
-    fix = "set BACKUP_SPOOL_DIR to a folder with more room; data that compresses well may still fit"
-    return _room(known, "spool", folder, SPOOL_MARGIN, fix)
-
-
-def _room(known: _Known, name: str, folder: Path, factor: float, fix: str) -> str | Check:
-    """Whether the largest database would fit, by its size on the server. Those that did not answer are reported there."""
-    needed, free = int(max(known.sizes.values(), default=0) * factor), shutil.disk_usage(folder).free
+    # The largest database must fit, by its size on the server. Those that did not answer are reported there.
+    needed, free = int(max(known.sizes.values(), default=0) * SPOOL_MARGIN), shutil.disk_usage(folder).free
     found = f"{size(free)} free in {folder}"
-    return found if free >= needed else Check(name, False, f"{found}, {size(needed)} may be needed", fix)
+    fix = "set BACKUP_SPOOL_DIR to a folder with more room; data that compresses well may still fit"
+    return found if free >= needed else Check("spool", False, f"{found}, {size(needed)} may be needed", fix)

@@ -148,7 +148,8 @@ def engine_for(wiring: Wiring, target: Target) -> Engine:
     """The engine of a target's kind."""
     if isinstance(target, PostgresTarget):
         judge = partial(has_place, wiring) if wiring.servers else None
-        return PostgresEngine(target.address, wiring.programs, wiring.exclusion, judge)
+        here = wiring.settings.verify_url is None
+        return PostgresEngine(target.address, wiring.programs, wiring.exclusion, judge, verified_here=here)
     if isinstance(target, ServerTarget):
         return ServerEngine(target.name, target.address, wiring.keys)
     from backup.redis.engine import RedisEngine

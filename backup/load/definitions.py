@@ -4,6 +4,7 @@
 when there are thousands of tables. One transaction holds a lock of each table until its end, so no other server gets it.
 """
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -15,11 +16,15 @@ import psycopg
 from backup.cancellation import Check, also, carry
 from backup.confinement import Confinement
 from backup.errors import DumpError
-from backup.load.execution import runner
+from backup.load.execution import runner, without_values
 from backup.pipeline.child import run_child
 from backup.postgres.dsn import Address
+from backup.postgres.session import text_of
 from backup.programs import Programs, clean_environment
 
+log = logging.getLogger(__name__)
+
+_FALLBACK = "definitions were not created in one transaction, so pg_restore creates them"
 # The server parses all statements of a message before it carries out the first. That takes fifty times the memory of the text.
 AT_ONCE = 1 << 20
 _BETWEEN = b";\n\n\n--\n-- Name: "
@@ -37,12 +42,14 @@ def create_at_once(
     """
     script = _script(programs, archive, chosen, check)
     if script is None:
+        log.info("%s: the program did not print them", _FALLBACK)
         return False
     try:
         with runner(address, check) as running, running.connection.transaction():
             for text in messages(without_commands(script)):
                 running.wait(lambda text=text: running.connection.execute(text))  # type: ignore[misc]
-    except (DumpError, psycopg.Error):
+    except (DumpError, psycopg.Error) as error:
+        log.info("%s: %s", _FALLBACK, without_values(text_of(error)))
         return False
     return True
 

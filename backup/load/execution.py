@@ -4,6 +4,8 @@ No program reads it on the way, because psql has its own commands, which can run
 protocol accepts one statement at a time, so a script that is split wrongly is refused, not carried out.
 """
 
+import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -26,6 +28,8 @@ MAX_NAMED = 20
 MAX_STATEMENT = 200
 # Classes of SQLSTATE that concern the server: connection, resources, shutdown, its disk and files.
 _OURS = ("08", "53", "57", "58", "XX")
+# Where the server quotes a value that it cannot read: at the end of a message, or as a value out of range.
+_VALUE = re.compile(r'(?<=: )".*"$|(?<=\bvalue )".*"(?= is out of range)', re.DOTALL)
 T = TypeVar("T")
 
 
@@ -121,3 +125,8 @@ def _refusal(error: psycopg.Error, statement: bytes) -> str:
         raise VerificationError(f"the server could not continue: {text_of(error)}", hint=OURS) from None
     about = " ".join(statement[:MAX_STATEMENT].decode(errors="replace").split())
     return f"ERROR: {error.diag.message_primary or text_of(error)} ({about})"
+
+
+def without_values(message: str) -> str:
+    """A server's message with the values of rows replaced by the beginning of their SHA-256: reports are not encrypted."""
+    return _VALUE.sub(lambda found: f"SHA-256 {hashlib.sha256(found[0].encode()).hexdigest()[:16]}…", message)

@@ -4,7 +4,6 @@ This module lists the errors that can be ignored; docs/restore.md gives the reas
 known to leave the database unchanged, never because it is frequent. The comparison checks the result in any case.
 """
 
-import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +15,7 @@ from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import OURS, VerificationError
 from backup.load.definitions import create_at_once, create_lanes
-from backup.load.execution import differences
+from backup.load.execution import differences, without_values
 from backup.load.passes import Pass, chosen_from, listed, number_of, passes
 from backup.pipeline.child import Ended, run_child
 from backup.postgres.children import child_access
@@ -44,8 +43,6 @@ _IGNORABLE_STATEMENTS: dict[str, re.Pattern[str]] = {
 }
 _BEGINNING = re.compile(r"pg_restore: |(?:ERROR|FATAL|PANIC|WARNING|NOTICE|INFO): ")
 _ERROR = re.compile(r"pg_restore: error: |(?:ERROR|FATAL|PANIC): ")
-# Where the server quotes a value that it cannot read: at the end of a message, or as a value out of range.
-_VALUE = re.compile(r'(?<=: )".*"$|(?<=\bvalue )".*"(?= is out of range)', re.DOTALL)
 _IGNORED = re.compile(r"errors ignored on restore: (?P<count>\d+)")
 _COMMAND = "Command was: "
 MAX_COMMAND = 200
@@ -259,8 +256,3 @@ def _described(message: list[str]) -> str:
 def _command(message: list[str]) -> str:
     """The first line of the command that an error refers to."""
     return next((line.removeprefix(_COMMAND) for line in message if line.startswith(_COMMAND)), "")
-
-
-def without_values(message: str) -> str:
-    """A server's message with the values of rows replaced by the beginning of their SHA-256: reports are not encrypted."""
-    return _VALUE.sub(lambda found: f"SHA-256 {hashlib.sha256(found[0].encode()).hexdigest()[:16]}…", message)

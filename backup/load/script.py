@@ -15,8 +15,8 @@ import psycopg
 
 from backup.cancellation import Check, never
 from backup.errors import DumpError
-from backup.load.execution import Runner, runner
-from backup.load.pg_restore import ignorable_reason, without_values
+from backup.load.execution import Runner, runner, without_values
+from backup.load.pg_restore import ignorable_reason
 from backup.postgres.dsn import Address
 from backup.postgres.identifiers import NAME, unquoted
 from backup.postgres.session import text_of

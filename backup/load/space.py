@@ -20,6 +20,12 @@ def guarded(wiring: Wiring, folder: Path) -> Check:
     return floored(folder, wiring.settings.work_dir_floor, wiring.stop.carried())
 
 
+def room(folder: Path, percent: float) -> int:
+    """The bytes that work may fill on the disk of a folder; negative if less than that share of it is free."""
+    usage = shutil.disk_usage(folder)
+    return int(usage.free - usage.total * percent / 100)
+
+
 def floored(folder: Path, percent: float, check: Check) -> Check:
     """A check that also raises when the disk of a folder is almost full.
 
@@ -35,13 +41,12 @@ def floored(folder: Path, percent: float, check: Check) -> Check:
         now = time.monotonic()
         if now < due:
             return
-        usage = shutil.disk_usage(folder)
-        room = usage.free - usage.total * percent / 100
-        if room < 0:
+        left = room(folder, percent)
+        if left < 0:
             raise SpaceError(
-                f"{folder.parent}: only {size(usage.free)} is free, less than {percent:g}% of the disk",
+                f"{folder.parent}: only {size(shutil.disk_usage(folder).free)} is free, less than {percent:g}% of the disk",
                 hint="set BACKUP_WORK_DIR to a folder with more room; BACKUP_WORK_DIR_FLOOR is the share that must stay free",
             )
-        due = now + min(_LOOK_SECONDS, room / _FASTEST)
+        due = now + min(_LOOK_SECONDS, left / _FASTEST)
 
     return both

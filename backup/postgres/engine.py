@@ -26,15 +26,17 @@ class PostgresEngine:
 
     Attributes:
         judge: see :func:`backup.postgres.snapshot.snapshot`.
+        verified_here: see :func:`backup.postgres.preflight.preflight`.
     """
 
     address: Address
     programs: Programs
     exclusion: Exclusion = NOTHING
     judge: Judge | None = None
+    verified_here: bool = True
 
     def preflight(self) -> PreflightResult:
-        checked = preflight(self.address, self.programs, self.exclusion)
+        checked = preflight(self.address, self.programs, self.exclusion, verified_here=self.verified_here)
         return PreflightResult(
             client=checked.client,
             size=checked.size,

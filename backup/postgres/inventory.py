@@ -47,6 +47,45 @@ UNION ALL
  LIMIT 100)
 ORDER BY 1, 2
 """
+# What every role may call and read, unless that was revoked: our own queries and pg_dump's need these.
+_REVOKED = """
+SELECT 'EXECUTE ON FUNCTION', 'pg_catalog.' || p.oid::regprocedure::text FROM pg_proc p
+WHERE p.pronamespace = 'pg_catalog'::regnamespace AND NOT has_function_privilege(p.oid, 'EXECUTE')
+  AND (p.proname = ANY('{array_to_string,format_type,pg_current_snapshot,pg_current_wal_insert_lsn,pg_encoding_to_char,
+pg_export_snapshot,pg_get_constraintdef,pg_get_expr,pg_get_indexdef,pg_identify_object,pg_is_in_recovery,
+pg_options_to_table,pg_relation_filenode,pg_sequence_last_value,pg_try_advisory_lock,pg_wal_lsn_diff,
+set_config}')
+       OR p.proname IN ('lo_open', 'loread', 'lo_close') AND EXISTS (SELECT FROM pg_largeobject_metadata))
+UNION ALL
+SELECT 'SELECT ON', 'pg_catalog.' || c.relname FROM pg_class c JOIN pg_init_privs i ON i.objoid = c.oid AND i.classoid = 'pg_class'::regclass
+WHERE c.relnamespace = 'pg_catalog'::regnamespace AND c.relname = ANY('{pg_aggregate,pg_am,pg_amop,pg_amproc,pg_attrdef,pg_attribute,pg_auth_members,pg_cast,pg_class,
+pg_collation,pg_constraint,pg_conversion,pg_database,pg_db_role_setting,pg_default_acl,pg_depend,
+pg_description,pg_enum,pg_event_trigger,pg_extension,pg_foreign_data_wrapper,pg_foreign_server,
+pg_foreign_table,pg_index,pg_inherits,pg_init_privs,pg_language,pg_largeobject_metadata,pg_namespace,
+pg_opclass,pg_operator,pg_opfamily,pg_parameter_acl,pg_partitioned_table,pg_policy,pg_proc,
+pg_publication,pg_publication_namespace,pg_publication_rel,pg_range,pg_rewrite,pg_roles,pg_seclabel,
+pg_seclabels,pg_sequence,pg_shdepend,pg_shdescription,pg_shseclabel,pg_statistic_ext,pg_tablespace,
+pg_transform,pg_trigger,pg_ts_config,pg_ts_config_map,pg_ts_dict,pg_ts_parser,pg_ts_template,pg_type,
+pg_user_mappings}') AND i.objsubid = 0
+  AND NOT has_table_privilege(c.oid, 'SELECT')
+  AND EXISTS (SELECT FROM aclexplode(i.initprivs) a WHERE a.grantee = 0 AND a.privilege_type = 'SELECT')
+ORDER BY 1, 2
+"""
+# Tables whose locks make a dump wait: those of another session, and those of a prepared transaction, which nobody may be
+# working on any more. That one also locks what pg_dump reads without a time limit: views and sequences.
+_LOCKED = """
+SELECT c.oid::regclass::text, coalesce('server process ' || l.pid, 'prepared transaction ' || coalesce(x.gid, l.virtualtransaction)), l.pid IS NULL
+FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_locks own ON l.pid IS NULL AND own.pid IS NULL AND own.virtualtransaction = l.virtualtransaction
+    AND own.locktype = 'transactionid' AND own.mode = 'ExclusiveLock'
+  LEFT JOIN pg_prepared_xacts x ON x.transaction = own.transactionid
+WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.granted
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (c.relkind IN ('r', 'p') OR l.pid IS NULL AND c.relkind IN ('v', 'm', 'S')) AND c.relpersistence <> 't'
+  AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND c.oid <> ALL(%s)
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY 1, 2
+"""
 _ACTING_AS = """
 SELECT split_part(setting, '=', 2)
 FROM pg_db_role_setting CROSS JOIN unnest(setconfig) AS setting
@@ -311,6 +350,21 @@ def unreadable(connection: Connection[TupleRow], left_out: Collection[int] = ())
     wanted = [oid for oid in tables(connection).values() if oid not in left_out]
     found = connection.execute(_UNREADABLE, {"tables": wanted, "left_out": list(left_out)})
     return [(row[0], row[1]) for row in found]
+
+
+def revoked(connection: Connection[TupleRow]) -> list[tuple[str, str]]:
+    """Privileges that every role has unless they were revoked, and a dump needs: the privilege, and on what."""
+    return [(row[0], row[1]) for row in connection.execute(_REVOKED)]
+
+
+def locked(connection: Connection[TupleRow], left_out: Collection[int] = ()) -> list[tuple[str, str, bool]]:
+    """What a dump would wait for: each relation that is locked exclusively, by whom, and whether that is a prepared transaction.
+
+    Args:
+        left_out: object IDs of tables that are not dumped.
+    """
+    found = connection.execute(_LOCKED, [list(left_out)])
+    return [(row[0], row[1], row[2]) for row in found]
 
 
 def acting_as(connection: Connection[TupleRow]) -> str:

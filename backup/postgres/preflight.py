@@ -31,11 +31,14 @@ class Preflight:
     notes: tuple[str, ...] = ()
 
 
-def preflight(address: Address, programs: Programs, exclusion: Exclusion = NOTHING) -> Preflight:
+def preflight(
+    address: Address, programs: Programs, exclusion: Exclusion = NOTHING, *, verified_here: bool = True
+) -> Preflight:
     """Check the server, the versions and the privileges.
 
     Args:
         exclusion: excluded tables need not be readable, but the rest must be restorable without them.
+        verified_here: whether this host's programs verify the backup, and need the database's extensions.
 
     Raises:
         PreflightError: a backup cannot be taken.
@@ -43,6 +46,7 @@ def preflight(address: Address, programs: Programs, exclusion: Exclusion = NOTHI
     client, major = programs.version("pg_dump"), programs.major("pg_dump")
     programs.path("pg_dumpall")
     with session(address) as connection:
+        _check_revoked(inventory.revoked(connection), address)
         server = inventory.server(connection)
         _check_versions(server, client, major)
         _check_connections(inventory.too_few_connections(connection))
@@ -54,7 +58,8 @@ def preflight(address: Address, programs: Programs, exclusion: Exclusion = NOTHI
         notes = (*excluded.notes(), *inventory.left_out(connection))
         for pattern in excluded.unmatched:
             log.warning("no table matches %s, which is to be left out", pattern)
-        _check_extensions([extension.name for extension in inventory.extensions(connection)], programs)
+        if verified_here:
+            _check_extensions([extension.name for extension in inventory.extensions(connection)], programs)
         if (locks := inventory.locks_to_set(connection, major)) is not None:
             log.warning(LOCKS_MESSAGE, *locks)
         ahead = inventory.clock(connection) - datetime.now(UTC)
@@ -79,6 +84,16 @@ def _check_extensions(names: list[str], programs: Programs) -> None:
     if missing:
         log.warning(
             "this backup cannot be verified here, because the extension is missing: %s", ", ".join(missing)
+        )
+
+
+def _check_revoked(found: list[tuple[str, str]], address: Address) -> None:
+    for privilege, name in found:
+        user = address.public.get("user", "the backup's role")
+        verb = "call" if privilege.startswith("EXECUTE") else "read"
+        raise PreflightError(
+            f"{user} may not {verb} {name}: everyone may, but that was revoked on this server",
+            hint=f"GRANT {privilege} {name} TO {user};",
         )
 
 

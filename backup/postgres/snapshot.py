@@ -19,7 +19,8 @@ from backup.postgres.dsn import Address
 from backup.postgres.exclusion import NOTHING, Excluded, Exclusion, resolve
 from backup.postgres.session import OWN_PATH, cancel, session
 
-LOCK_TIMEOUT = "15s"
+LOCK_SECONDS = 15
+LOCK_TIMEOUT = f"{LOCK_SECONDS}s"
 TRIES = 5
 Judge = Callable[[str, Place], bool]
 """Whether a snapshot is worth a dump, by its cluster's identifier and its place in the WAL."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from backup.cancellation import answered
 from backup.catalogue import layout
@@ -104,6 +104,23 @@ def _info_after(address: RedisAddress) -> dict[str, Any]:
         return info_of(address)
     except PreflightError as error:
         raise DumpError(error.message, hint=error.hint) from error
+
+
+def has_database(address: RedisAddress, number: int) -> bool:
+    """Whether a server has a database with this number, as far as it says so; INFO does not state how many there are."""
+    try:
+        client = address.client()
+    except PreflightError:
+        return True
+    try:
+        answered(lambda: client.select(number))
+    except ResponseError as error:
+        return "out of range" not in str(error)
+    except RedisError:
+        return True
+    finally:
+        client.close()
+    return True
 
 
 def replica_of(address: RedisAddress, info: Mapping[str, Any]) -> RedisAddress | None:

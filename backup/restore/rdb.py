@@ -8,6 +8,8 @@ from backup.errors import UnprovableError, VerificationError
 from backup.load.download import check_space, download
 from backup.load.throwaway import private_folder, sweep_folders
 from backup.progress import Reporter
+from backup.redis.engine import has_database
+from backup.targets import RedisTarget
 from backup.verify.redis import check_rdb, unloadable_reasons
 from backup.wiring import Wiring
 from sidecar import UsageError
@@ -25,11 +27,27 @@ def _checked(wiring: Wiring, entry: Entry, rdb: Path, reporter: Reporter) -> lis
     return []
 
 
+def _check_databases(wiring: Wiring, entry: Entry) -> None:
+    """Whether the server could load the file: it does not start with keys in a database that it has no number for."""
+    needed = max((space.number for space in entry.manifest.keyspaces), default=0)
+    for target in wiring.targets:
+        if (
+            target.name == entry.manifest.database
+            and isinstance(target, RedisTarget)
+            and not has_database(target.address, needed)
+        ):
+            raise UsageError(
+                f"{entry.id} has keys in database {needed}, and Redis {target.address} has fewer databases:"
+                " it would not start with this backup; NOTHING was written",
+                hint=f"set databases to {needed + 1} or more in its configuration, restart it, and run this again",
+            )
+
+
 def write_rdb(wiring: Wiring, entry: Entry, target: Path, reporter: Reporter | None = None) -> None:
     """Check the RDB of a backup and write it, readable only by this user. The file appears complete or not at all.
 
     Raises:
-        UsageError: it is not a backup of Redis, or the folder does not exist.
+        UsageError: it is not a backup of Redis, the folder does not exist, or the server has too few databases.
         VerificationError: the backup is damaged. Nothing was written.
     """
     reporter = reporter or Reporter()
@@ -37,6 +55,7 @@ def write_rdb(wiring: Wiring, entry: Entry, target: Path, reporter: Reporter | N
         raise UsageError(f"{entry.id} is a backup of PostgreSQL", hint="--to is for Redis; use --into NEWDB")
     if not target.parent.is_dir():
         raise UsageError(f"--to {target}: the folder {target.parent} does not exist", hint="create it first")
+    _check_databases(wiring, entry)
     # In the target's own folder: a rename is only atomic within one file system.
     sweep_folders(target.parent)
     with private_folder(target.parent) as folder:

@@ -177,7 +177,7 @@ def compare_dumps(
                 raise
             return Comparison([_unreadable(error)])
         found = theirs.result()
-    same = manifest.server.version_number // 10000 == programs.major("postgres")
+    same = manifest.server.version_number // 10000 == programs.major("pg_dump")
     notes = (
         []
         if same

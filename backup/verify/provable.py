@@ -15,11 +15,14 @@ from pathlib import Path
 from backup.catalogue.manifest import Manifest, Server
 from backup.catalogue.records import Difference
 from backup.errors import PreflightError
+from backup.load.space import room
 from backup.programs import Programs
 from sidecar.humanize import size
 
 # Disk space for the archive and the restored database with its indexes, as a multiple of the plain size.
 SPACE_FACTOR = 3.0
+# The same for the archive alone, if another server restores it.
+ARCHIVE_FACTOR = 1.1
 _MAJOR = re.compile(r"(\d+)")
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 # Errors of a host that lacks something, by what it lacks.
@@ -51,18 +54,22 @@ MAX_SOCKET = 107
 _RESTORING = frozenset({"restore", "globals", "settings"})
 
 
-def beforehand(manifest: Manifest, programs: Programs, folder: Path | None, *, given: bool) -> list[str]:
+def beforehand(
+    manifest: Manifest, programs: Programs, folder: Path | None, *, given: bool, floor: float = 0.0
+) -> list[str]:
     """Why a backup of PostgreSQL cannot be verified here, as far as is known before anything is downloaded.
 
     Args:
         folder: the folder in which the restore would use space.
         given: whether the server is a configured one, which :mod:`backup.verify.configured` asks.
+        floor: see :func:`no_room`.
     """
+    factor = ARCHIVE_FACTOR if given else SPACE_FACTOR
     return [
         *_programs(manifest, programs),
         *([] if given else _extensions(manifest, programs)),
         *([] if given else too_long(folder)),
-        *no_room(int(manifest.raw_bytes * SPACE_FACTOR), folder),
+        *no_room(int(manifest.raw_bytes * factor), folder, floor),
     ]
 
 
@@ -79,20 +86,29 @@ def afterwards(differences: Sequence[Difference], suspicions: Iterable[str]) -> 
     return [*reasons, *(suspicions if errors else ())]
 
 
-def suspicions(server: Server, programs: Programs) -> Iterator[str]:
-    """How the programs here are older than the original server."""
-    here = programs.version("postgres")
+def suspicions(server: Server, programs: Programs, program: str = "postgres") -> Iterator[str]:
+    """How the programs here are older than the original server.
+
+    Args:
+        program: one that is used here; a host that verifies on another server needs no server programs.
+    """
+    here = programs.version(program)
     mine, theirs = _VERSION.match(here), _VERSION.match(server.version)
     if mine and theirs and mine[1] == theirs[1] and int(mine[2]) < int(theirs[2]):
         yield f"the server was PostgreSQL {server.version}, the programs here are {here}: update them"
 
 
-def no_room(needed: int, folder: Path | None) -> Iterator[str]:
-    """A description if a disk has too little space."""
+def no_room(needed: int, folder: Path | None, floor: float = 0.0) -> Iterator[str]:
+    """A description if a disk has too little space.
+
+    Args:
+        floor: the share of the disk, in percent, that must stay free.
+    """
     place = folder or Path(tempfile.gettempdir())
-    free = shutil.disk_usage(place).free if place.is_dir() else needed
-    if free < needed:
-        yield f"it needs about {size(needed)} in {place}, but only {size(free)} is free: set BACKUP_WORK_DIR"
+    if place.is_dir() and room(place, floor) < needed:
+        kept = f", of which {floor:g}% of the disk must stay free" if floor else ""
+        free = size(shutil.disk_usage(place).free)
+        yield f"it needs about {size(needed)} in {place}, but only {free} is free{kept}: set BACKUP_WORK_DIR"
 
 
 def too_long(folder: Path | None) -> Iterator[str]:

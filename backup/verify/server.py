@@ -116,9 +116,8 @@ def _beforehand(wiring: Wiring, entry: Entry) -> Iterator[str]:
             " a base backup needs the same major version"
         )
     yield from provable.suspicions(server, programs)
-    yield from provable.no_room(
-        int(entry.manifest.raw_bytes * provable.SPACE_FACTOR), wiring.settings.work_dir
-    )
+    needed, settings = int(entry.manifest.raw_bytes * provable.SPACE_FACTOR), wiring.settings
+    yield from provable.no_room(needed, settings.work_dir, settings.work_dir_floor)
 
 
 def _contiguous(wiring: Wiring, entry: Entry, findings: Findings) -> tuple[Coverage | None, Candidate | None]:

@@ -141,7 +141,9 @@ def _verify(wiring: Wiring, entry: Entry, findings: Findings, progress: Progress
 def _verify_postgres(wiring: Wiring, entry: Entry, findings: Findings, progress: Progress) -> str:
     manifest, settings, programs = entry.manifest, wiring.settings, wiring.programs
     given = configured.address_of(settings)
-    findings.unprovable += provable.beforehand(manifest, programs, settings.work_dir, given=given is not None)
+    findings.unprovable += provable.beforehand(
+        manifest, programs, settings.work_dir, given=given is not None, floor=settings.work_dir_floor
+    )
     if given is not None:
         names = [extension.name for extension in manifest.extensions]
         lacks = configured.lacking(given, programs, names)
@@ -149,7 +151,8 @@ def _verify_postgres(wiring: Wiring, entry: Entry, findings: Findings, progress:
     usable(settings.verify_checks_dir, settings.verify_command)
     if findings.unprovable:
         return programs.version("pg_restore")
-    findings.suspicions += provable.suspicions(manifest.server, programs)
+    used = "postgres" if given is None else "pg_restore"
+    findings.suspicions += provable.suspicions(manifest.server, programs, used)
     findings.notes.append(NOT_COVERED)
     with (
         private_folder(settings.work_dir) as folder,
@@ -173,7 +176,8 @@ def _verify_redis(wiring: Wiring, entry: Entry, findings: Findings, progress: Pr
     from backup.verify import redis
 
     programs, manifest = wiring.redis_programs, entry.manifest
-    findings.unprovable += provable.no_room(int(manifest.raw_bytes * SPACE_FACTOR), wiring.settings.work_dir)
+    needed, settings = int(manifest.raw_bytes * SPACE_FACTOR), wiring.settings
+    findings.unprovable += provable.no_room(needed, settings.work_dir, settings.work_dir_floor)
     here = str(product_here(programs, manifest.server.product or "redis"))
     if findings.unprovable:
         return here

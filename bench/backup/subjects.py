@@ -1,6 +1,5 @@
 """The subjects: ours, two common methods, and two limits that no backup of this kind can beat."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.peak import Peak
+from bench import commands
 from sidecar import OpsError
 
 # What scripts usually do: pass the stream to the SDK, which treats its end as success.
@@ -75,20 +74,10 @@ class Bench:
 
     def ours(self) -> Measured:
         """The whole run: start, preflight, snapshot counts, hashing, encryption, upload, manifest."""
-        command = [sys.executable, "-m", "backup", "run", "--json"]
         begin = time.monotonic()
-        process = subprocess.Popen(
-            command, env=dict(self.env), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        assert process.stdout is not None
-        with Peak(process.pid) as peak:
-            printed = process.stdout.read()
-            status = process.wait()
+        facts, peak = commands.backup(("run",), self.env)
         seconds = time.monotonic() - begin
-        if status != 0:
-            raise OpsError("our own backup failed", hint="run it by hand: python -m backup run")
-        facts = json.loads(printed)
-        return Measured(seconds, facts["stored_bytes"], peak.bytes, facts["raw_bytes"], facts["stages"])
+        return Measured(seconds, facts["stored_bytes"], peak, facts["raw_bytes"], facts["stages"])
 
     def _dump(self, *options: str) -> list[str]:
         return [str(self.bin / "pg_dump"), *options, f"--dbname={self.url}"]

@@ -13,9 +13,8 @@ from typing import Any
 import psutil
 import psycopg
 
+from bench import commands
 from bench.environment import BUCKET, restoring
-from bench.peak import Peak
-from sidecar import OpsError
 from sidecar.http import session
 from stack.paths import ROOT
 from stack.ports import HOST, choose
@@ -56,24 +55,7 @@ class Place:
 
     def backup(self, *arguments: str) -> tuple[dict[str, Any], int]:
         """Run one of our commands; its JSON, and the peak memory of its process in bytes."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "backup", *arguments, "--json"],
-            env=dict(self.env),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        assert process.stdout is not None
-        with Peak(process.pid) as peak:
-            printed = process.stdout.read()
-            status = process.wait()
-        if status != 0:
-            raise OpsError(
-                f"backup {' '.join(arguments)} failed with exit code {status}",
-                hint=f"run it by hand: python -m backup {' '.join(arguments)}",
-            )
-        found = json.loads(printed)
-        return dict(found[0] if isinstance(found, list) else found), peak.bytes
+        return commands.backup(arguments, self.env)
 
     def listed(self) -> list[str]:
         """The base backups in the store."""

@@ -75,12 +75,19 @@ def test_only_the_commands_to_psql_are_left_out() -> None:
 
 
 def test_a_refused_statement_leaves_nothing(
-    archive: Path, empty: Address, programs: Path, monkeypatch: pytest.MonkeyPatch
+    archive: Path,
+    empty: Address,
+    programs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     found = Programs(programs)
     monkeypatch.setattr(definitions, "AT_ONCE", 1)
     # The comment is cut in its middle, so its statement is not closed.
+    caplog.set_level("INFO")
     assert not create_at_once(found, empty, archive, ["--section=pre-data"], never)
+    assert "so pg_restore creates them: " in caplog.text
+    assert "unterminated" in caplog.text
     assert tables(empty) == []
     monkeypatch.undo()
     assert create_at_once(found, empty, archive, ["--section=pre-data"], never)

@@ -8,14 +8,17 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from backup.catalogue.manifest import Server
+from backup.load import definitions, lanes, passes, pg_restore
 from backup.postgres.databases import WORKING, Databases
 from sidecar.signals import orderly_end
 from stack.paths import ROOT
@@ -108,6 +111,43 @@ def test_nothing_is_left_behind(
             break
     with capsys.disabled():
         print("codes", codes, flush=True)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_while_two_sessions_create_definitions(
+    environ: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    number: signal.Signals,
+) -> None:
+    """Both sessions are in a statement that would not end for an hour."""
+    create, both = definitions.create_lanes, threading.Barrier(2, timeout=60)
+    sessions: list[str] = []
+
+    def endless(_: bytes) -> Iterator[bytes]:
+        sessions.append(threading.current_thread().name)
+        if both.wait() == 0:
+            # Sooner or later than the statements begin: it must end either way.
+            threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
+        yield b"SELECT pg_sleep(3600)"
+
+    def lanes_of(*arguments: Any) -> list[bool]:
+        monkeypatch.setattr(definitions, "messages", endless)
+        return create(*arguments)
+
+    (work := tmp_path / "work").mkdir()
+    command = Command({**environ, "BACKUP_WORK_DIR": str(work)}, monkeypatch, capsys)
+    command.passed("run")
+    for module, name, value in ((passes, "MANY_TABLES", 1), (lanes, "LEAST", 1), (lanes, "LARGEST_SHARE", 1)):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(pg_restore, "create_lanes", lanes_of)
+    with orderly_end():
+        done = command("verify", "latest", BACKUP_RESTORE_JOBS="2")
+    assert done.status == 128 + number, done
+    assert "Traceback" not in done.err
+    assert len(set(sessions)) == 2
+    assert list(work.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -187,7 +187,8 @@ def _(_: Patch, __: Path) -> Iterator[Check]:
         "pg_dump": "18.1",
         "pg_dumpall": "18.1",
     }
-    wiring: Any = SimpleNamespace(programs=SimpleNamespace(version=versions.__getitem__))
+    programs = SimpleNamespace(version=versions.__getitem__)
+    wiring: Any = SimpleNamespace(programs=programs, settings=SimpleNamespace(verify_url=None))
     yield from asked("programs", lambda: doctor._programs(wiring))
 
 
@@ -219,7 +220,7 @@ def connected_to(patch: Patch, answer: Any = None) -> None:
 
 @fails("_postgres")
 def _(patch: Patch, _: Path) -> Iterator[Check]:
-    def preflight(*_: Any) -> None:
+    def preflight(*_: Any, **__: Any) -> None:
         raise PreflightError("a connection pooler is between us and the database", hint="connect directly")
 
     patch.setattr(doctor, "preflight", preflight)
@@ -233,12 +234,29 @@ def _(_: Patch, __: Path) -> Iterator[Check]:
     server = Server(version="18.1", version_number=180001)
     address = Address({"host": "db"})
     for probe in (
+        lambda: conditions._check_revoked(
+            [("EXECUTE ON FUNCTION", "pg_catalog.pg_export_snapshot()")], address
+        ),
         lambda: conditions._check_versions(server, "17.4", 17),
         lambda: conditions._check_connections([("the role backup", 1)]),
         lambda: conditions._check_needed(["public.a refers to public.b"]),
         lambda: conditions._check_rights([("table", "public.posts")], address, ""),
     ):
         yield from asked("postgres shop", probe)  # type: ignore[arg-type]
+
+
+@fails("_locked_tables")
+def _(patch: Patch, _: Path) -> Iterator[Check]:
+    """A prepared transaction, and a session that stays longer than a dump waits."""
+    connected_to(patch)
+    patch.setattr(doctor, "LOCK_SECONDS", 0)
+    patch.setattr(doctor, "resolve", lambda *_: SimpleNamespace(tables={}))
+    wiring: Any = SimpleNamespace(exclusion=None)
+    for who, prepared in (("prepared transaction old", True), ("server process 7", False)):
+        patch.setattr(inventory, "locked", lambda *_, found=(who, prepared): [("public.posts", *found)])
+        for check in asked("postgres shop: locked tables", lambda: doctor._locked_tables(wiring, TARGET)):
+            assert f"public.posts is locked by {who}" in check.detail
+            yield check
 
 
 @fails("_server_clock")
@@ -427,7 +445,10 @@ def with_little_room(patch: Patch, folder: Path) -> Any:
     """The database alone would fit, but not with the additional space that is needed."""
     usage = shutil.disk_usage(folder)
     patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1100))
-    return SimpleNamespace(settings=SimpleNamespace(work_dir=folder, spool_dir=folder, verify_url=None))
+    settings = SimpleNamespace(work_dir=folder, spool_dir=folder, verify_url=None, work_dir_floor=0.0)
+    of_each = [SimpleNamespace(name=name) for name in ("shop", "blog")]
+    reader = SimpleNamespace(recent_manifests=lambda *_: [])
+    return SimpleNamespace(settings=settings, everything=of_each, reader=lambda: reader)
 
 
 @fails("_work_folder")

@@ -17,6 +17,7 @@ from backup.catalogue.manifest import StoredObject
 from backup.catalogue.reader import projected
 from backup.errors import SpaceError
 from backup.load import passes, pg_restore
+from backup.load.execution import without_values
 from backup.load.fetch import fetch
 from backup.load.properties import renamed
 from backup.load.throwaway import running_in, sweep_folders
@@ -332,10 +333,10 @@ def test_ignorable_errors() -> None:
     ],
 )
 def test_values_of_rows_are_hashed_in_reports(message: str, shown: str) -> None:
-    found = pg_restore.without_values(f"pg_restore: error: {message}")
+    found = without_values(f"pg_restore: error: {message}")
     assert shown in found
     assert not any(value in found for value in ('a "b" c', "99999", "secret"))
-    assert found == pg_restore.without_values(f"pg_restore: error: {message}")
+    assert found == without_values(f"pg_restore: error: {message}")
 
 
 GLOBALS = rb"""

@@ -99,15 +99,26 @@ def test_what_this_host_lacks_is_known_before_the_download(
     assert len(found) == len(lacks)
 
 
-@pytest.mark.parametrize(("free", "fits"), [(2.9, False), (3.0, True)])
-def test_a_restore_needs_three_times_the_plain_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, fits: bool
+@pytest.mark.parametrize(
+    ("free", "given", "floor", "fits"),
+    [
+        (2.9, False, 0, False),
+        (3.0, False, 0, True),
+        (3.4, False, 5, False),
+        (3.5, False, 5, True),
+        (1.0, True, 0, False),
+        (1.1, True, 0, True),
+    ],
+)
+def test_a_restore_needs_three_times_the_plain_size_and_its_archive_alone_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, given: bool, floor: float, fits: bool
 ) -> None:
+    """Beyond the share of the disk that must stay free."""
     made = manifest(client="17.4", objects=(BIG,))
-    usage = SimpleNamespace(free=int(1000 * free))
+    usage = SimpleNamespace(free=int(1000 * free), total=10_000)
     monkeypatch.setattr("backup.verify.provable.shutil.disk_usage", lambda _: usage)
     here: Any = Here(tmp_path)
-    found = provable.beforehand(made, here, tmp_path, given=True)
+    found = provable.beforehand(made, here, Path("/"), given=given, floor=floor)
     assert ["BACKUP_WORK_DIR" in why for why in found] == ([] if fits else [True])
 
 

@@ -139,6 +139,27 @@ def test_keys_come_back_and_stay(durable: Redis, folder: Path, env: dict[str, st
     assert len(keys(durable)) == 100
 
 
+def test_a_server_with_too_few_databases_is_not_stopped(
+    durable: Redis, folder: Path, env: dict[str, str]
+) -> None:
+    """It would not start with keys in a database that it has no number for."""
+    with redis.Redis.from_url(durable.url) as client:
+        client.set("old", 1)
+        client.move("old", 1999)
+        client.set("kept", 1)
+        backup(env, "run")
+    with Redis(folder / "smaller", options={"databases": "1999"}) as smaller:
+        fewer = {**env, "BACKUP_REDIS_URLS": f"broker={smaller.url}"}
+        Control(folder / "control").write("environment", fewer)
+        done = restore(folder)
+    assert done.returncode == 2
+    assert "has keys in database 1999" in done.stderr
+    assert "Try: set databases to 2000 or more" in done.stderr
+    assert "NOTHING was restored" in done.stdout
+    assert "stop workers" not in done.stdout
+    assert keys(durable) == {b"old", b"kept"}
+
+
 def test_a_backup_that_does_not_load_leaves_redis_as_it_was(
     durable: Redis, folder: Path, env: dict[str, str]
 ) -> None:
