@@ -108,9 +108,9 @@ def test_a_lock_of_a_prepared_transaction(
             assert found == {}
             command.passed("run", **there)
         else:
-            told = found.pop("postgres posthub: locked tables")
-            assert told.startswith(f"public.{locked} is locked by prepared transaction old one")
-            assert "ROLLBACK PREPARED" in told
+            detail = found.pop("postgres posthub: locked tables")
+            assert detail.startswith(f"public.{locked} is locked by prepared transaction old one")
+            assert "ROLLBACK PREPARED" in detail
             assert found == {}
         connection.execute("ROLLBACK PREPARED 'old one'")
     assert failed(command, **there) == {}
