@@ -41,10 +41,10 @@ def backup(
             printed = process.stdout.read()
             status = process.wait()
         errors.seek(0)
-        said = errors.read().strip()
+        message = errors.read().strip()
     if status != 0:
         raise OpsError(
-            f"backup {' '.join(arguments)} failed with exit code {status}: {_reason(printed) or said[-SHOWN:]}",
+            f"backup {' '.join(arguments)} failed with exit code {status}: {_reason(printed) or message[-SHOWN:]}",
             hint=f"run it by hand: python -m backup {' '.join(arguments)}",
         )
     found = json.loads(printed)

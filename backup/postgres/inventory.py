@@ -71,8 +71,8 @@ pg_user_mappings}') AND i.objsubid = 0
   AND EXISTS (SELECT FROM aclexplode(i.initprivs) a WHERE a.grantee = 0 AND a.privilege_type = 'SELECT')
 ORDER BY 1, 2
 """
-# Tables whose locks make a dump wait: those of another session, and those of a prepared transaction, which nobody may be
-# working on any more. That one also locks what pg_dump reads without a time limit: views and sequences.
+# Tables whose locks make a dump wait: those of another session, and those of a prepared transaction, which may be forgotten.
+# That one also locks what pg_dump reads without a time limit: views and sequences.
 _LOCKED = """
 SELECT c.oid::regclass::text, coalesce('server process ' || l.pid, 'prepared transaction ' || coalesce(x.gid, l.virtualtransaction)), l.pid IS NULL
 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -168,7 +168,7 @@ def test_an_extension_that_only_the_verifying_server_needs(
 def test_the_share_of_the_disk_that_must_stay_free(
     command: Command, monkeypatch: pytest.MonkeyPatch, free: float, enough: bool
 ) -> None:
-    """A verification ends when only 5 % of the disk is free, however little it needs."""
+    """A verification ends when only 5% of the disk is free, however little it needs."""
     made = command.passed("run")
     usage = shutil.disk_usage
     monkeypatch.setattr(
