@@ -127,8 +127,8 @@ def series_panel(
     limits: Steps | None = None,
     size: Size = HALF,
     stacked: bool = False,
-    least: float | None = 0,
-    most: float | None = None,
+    minimum: float | None = 0,
+    maximum: float | None = None,
     colors: dict[str, str] | None = None,
 ) -> Panel:
     """Return a graph over time.
@@ -154,11 +154,11 @@ def series_panel(
     if limits is not None:
         lines = common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED)
         builder = builder.thresholds(limits.build()).thresholds_style(lines)
-    if least is not None:
-        builder = builder.min(least)
-    if most is not None:
-        builder = builder.max(most)
-    elif least is not None:
+    if minimum is not None:
+        builder = builder.min(minimum)
+    if maximum is not None:
+        builder = builder.max(maximum)
+    elif minimum is not None:
         builder = builder.axis_soft_max(_soft_max(unit, limits))
     for name, color in (colors or {}).items():
         fixed = DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": color})
@@ -197,7 +197,7 @@ def bars_panel(
     steps: Steps = PLAIN,
     mappings: list[ValueMapping] | None = None,
     size: Size = THIRD,
-    most: float | None = None,
+    maximum: float | None = None,
 ) -> Panel:
     """Return one horizontal bar per series."""
     builder = (
@@ -212,8 +212,8 @@ def bars_panel(
         .color_scheme(_by_thresholds())
     )
     builder = builder.mappings([*(mappings or []), *missing(NO_VALUE)])
-    if most is not None:
-        builder = builder.max(most)
+    if maximum is not None:
+        builder = builder.max(maximum)
     return _finish(builder.build(), title, why, (replace(query, instant=True),), size)
 
 
@@ -224,7 +224,7 @@ def gauge_panel(
     *,
     unit: str = "percentunit",
     steps: Steps,
-    most: float = 1,
+    maximum: float = 1,
     legend: str = "",
 ) -> Panel:
     """Return a dial that shows how much of a limit is used."""
@@ -233,7 +233,7 @@ def gauge_panel(
         .reduce_options(_last())
         .unit(unit)
         .min(0)
-        .max(most)
+        .max(maximum)
         .no_value(NO_VALUE)
         .mappings(missing(NO_VALUE))
         .show_threshold_markers(True)

@@ -18,15 +18,15 @@ class Limits:
     Attributes:
         drop: a value below this share of the median.
         growth: a value above this multiple of the median.
-        least_rows: minimum number of rows of a table that is judged; smaller ones vary too much.
-        least_history: number of earlier backups that a judgement needs.
+        min_rows: minimum number of rows of a table that is judged; smaller ones vary too much.
+        min_history: number of earlier backups that a judgement needs.
         window: number of recent backups that the median is taken of.
     """
 
     drop: float = 0.5
     growth: float = 5.0
-    least_rows: int = 100
-    least_history: int = 3
+    min_rows: int = 100
+    min_history: int = 3
     window: int = 7
 
 
@@ -41,14 +41,14 @@ def judged(manifest: Manifest, before: Sequence[Manifest], limits: Limits) -> Ma
 def anomalies(new: Manifest, before: Sequence[Manifest], limits: Limits) -> tuple[str, ...]:
     """Describe the anomalies of a backup; ``before`` is oldest first and may be long."""
     recent = [manifest for manifest in before if _comparable(manifest, new)][-limits.window :]
-    if len(recent) < limits.least_history:
+    if len(recent) < limits.min_history:
         return ()
     found = list(_judge("size in bytes", new.raw_bytes, median(m.raw_bytes for m in recent), limits))
     rows, usual = rows_by_table(new), [rows_by_table(manifest) for manifest in recent]
     for table in sorted({name for known in usual for name in known}):
         # A table that is newer than half the window has a median of 0 and is not judged.
         middle = median(known.get(table, 0) for known in usual)
-        if middle >= limits.least_rows:
+        if middle >= limits.min_rows:
             found += _judge(f"rows of {table}", rows.get(table, 0), middle, limits)
     return tuple(found)
 

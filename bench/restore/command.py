@@ -30,7 +30,7 @@ TITLES = {
     "ours": "ours: download, decrypt, unpack, restore",
     "verification": "ours, in a throwaway server: the verification's restore",
     "today": "the verification of another checkout",
-    "seed": "seed: download, gunzip | psql",
+    "seed": "the app's earlier script: download, gunzip | psql",
 }
 
 

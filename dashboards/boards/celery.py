@@ -176,7 +176,7 @@ def _queues() -> Row:
                 Query(flow(SENT), "{{queue_name}} in"),
                 Query(f"-{flow(DONE)}", "{{queue_name}} out"),
                 unit="ops",
-                least=None,
+                minimum=None,
             ),
             series_panel(
                 "Consumers",
@@ -201,7 +201,7 @@ def _queues() -> Row:
                 unit="s",
                 steps=AGE,
                 mappings=never(),
-                most=limit("celery_queue_age_critical:seconds"),
+                maximum=limit("celery_queue_age_critical:seconds"),
             ),
             table_panel(
                 "Queues",
@@ -352,7 +352,7 @@ def _workers() -> Row:
                 ),
                 unit="percentunit",
                 limits=high_is_bad(limit("celery_slots_used:ratio")),
-                most=1,
+                maximum=1,
             ),
             series_panel(
                 "Accepted tasks",
@@ -380,7 +380,7 @@ def _workers() -> Row:
                 unit="s",
                 limits=high_is_bad(limit("celery_clock_skew:seconds")),
                 size=THIRD,
-                least=None,
+                minimum=None,
             ),
         ),
     )

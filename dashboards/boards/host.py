@@ -171,7 +171,7 @@ def _disk_network() -> Row:
                 Query(disk_used(), "{{mountpoint}}"),
                 unit="percentunit",
                 steps=DISK,
-                most=1,
+                maximum=1,
             ),
             series_panel(
                 "Free space",
@@ -193,7 +193,7 @@ def _disk_network() -> Row:
                 Query(f"sum by (device) ({rate('node_disk_read_bytes_total')})", "{{device}} read"),
                 Query(f"-sum by (device) ({rate('node_disk_written_bytes_total')})", "{{device}} written"),
                 unit="Bps",
-                least=None,
+                minimum=None,
             ),
             series_panel(
                 "Network traffic",
@@ -205,7 +205,7 @@ def _disk_network() -> Row:
                     f"-sum by (device) ({rate('node_network_transmit_bytes_total', CARDS)})", "{{device}} out"
                 ),
                 unit="Bps",
-                least=None,
+                minimum=None,
             ),
         ),
     )

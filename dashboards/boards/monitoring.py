@@ -211,7 +211,7 @@ def _prometheus() -> Row:
                 ),
                 unit="percentunit",
                 steps=high_is_bad(0.5, 1),
-                most=1,
+                maximum=1,
             ),
             series_panel(
                 "Storage",

@@ -136,7 +136,7 @@ def _load() -> Row:
                 "Share of block reads served from shared buffers. A fall means that the working set no longer fits.",
                 Query(cache_hits("datname"), "{{datname}}"),
                 unit="percentunit",
-                most=1,
+                maximum=1,
                 size=THIRD,
             ),
             series_panel(
@@ -181,7 +181,7 @@ def _contention() -> Row:
                 Query(connections_used(), "used"),
                 unit="percentunit",
                 limits=CONNECTIONS,
-                most=1,
+                maximum=1,
             ),
             series_panel(
                 "Oldest transaction by state",

@@ -152,7 +152,7 @@ def _work() -> Row:
                     "hits",
                 ),
                 unit="percentunit",
-                most=1,
+                maximum=1,
                 size=THIRD,
             ),
             series_panel(
@@ -161,7 +161,7 @@ def _work() -> Row:
                 Query(f"sum({rate('redis_net_input_bytes_total')})", "in"),
                 Query(f"-sum({rate('redis_net_output_bytes_total')})", "out"),
                 unit="Bps",
-                least=None,
+                minimum=None,
                 size=THIRD,
             ),
             series_panel(

@@ -147,9 +147,9 @@ class Group:
 class Groups:
     """All groups, the names learned so far, and the cap on both."""
 
-    def __init__(self, budget: Budget, *, most_names: int, unknown_queue: str = UNKNOWN) -> None:
+    def __init__(self, budget: Budget, *, max_names: int, unknown_queue: str = UNKNOWN) -> None:
         self._budget = budget
-        self._most_names = most_names
+        self._max_names = max_names
         self._by_pair: dict[tuple[str, str], Group] = {}
         # The same by the names as received, for the pairs whose queue is known.
         self._exact: dict[tuple[str, str], Group] = {}
@@ -183,17 +183,17 @@ class Groups:
         """Note that messages of this task were seen in this queue."""
         queues = self._queues_of.get(name)
         if queues is None:
-            if len(self._queues_of) >= self._most_names:
+            if len(self._queues_of) >= self._max_names:
                 self._queues_of.pop(next(iter(self._queues_of)))
             queues = self._queues_of[name] = set()
-        if queue not in queues and len(queues) < self._most_names:
+        if queue not in queues and len(queues) < self._max_names:
             queues.add(queue)
             self._default.pop(name, None)
 
     def add_known(self, name: str, queues: Sequence[str]) -> None:
         """Create the groups of a task that has not run yet, so that its counters start at 0, while there is room."""
         for queue in queues or ("",):
-            if len(self._by_pair) < self._most_names // 2:
+            if len(self._by_pair) < self._max_names // 2:
                 # Not learned: a worker could take the task from this queue, but it may never be sent there.
                 group = self._group(name, queue) if queue else self.guess(name)
                 group.queue_name = group.queue_name or queue or None
@@ -205,7 +205,7 @@ class Groups:
         else:
             group = self._group(name, self.unknown_queue)
         if group is not self.overflow:
-            if len(self._default) >= 2 * self._most_names:
+            if len(self._default) >= 2 * self._max_names:
                 self._default.clear()
             self._default[name] = group
         return group
@@ -214,7 +214,7 @@ class Groups:
         group = self._group(name, queue)
         group.queue_name = queue[:LONGEST_QUEUE]
         if group is not self.overflow:
-            if len(self._exact) >= 2 * self._most_names:
+            if len(self._exact) >= 2 * self._max_names:
                 self._exact.clear()
             self._exact[(name, queue)] = group
             self.learn(name, queue)
@@ -229,7 +229,7 @@ class Groups:
         return self._by_pair.get(key) or self._create(*key)
 
     def _create(self, name: str, queue: str) -> Group:
-        if len(self._by_pair) >= self._most_names:
+        if len(self._by_pair) >= self._max_names:
             self._evict()
         group = Group(self._made, name, queue)
         group.used = self.now

@@ -54,7 +54,7 @@ class EventState:
         per_host: bool = True,
     ) -> None:
         self.budget = Budget(limits.series)
-        self.groups = Groups(self.budget, most_names=limits.names, unknown_queue=clean(labels.unknown_queue))
+        self.groups = Groups(self.budget, max_names=limits.names, unknown_queue=clean(labels.unknown_queue))
         self.roster = Roster(
             self.budget, most=limits.workers, labels=labels, liveness=liveness, per_host=per_host
         )

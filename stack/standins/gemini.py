@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
         model, _, action = self.path.removeprefix("/v1beta/models/").partition(":")
-        if self._turned_away(action):
+        if self._refused(action):
             return
         if action == "generateContent":
             self._json(200, self.standin.generate(model, body))
@@ -139,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path, _, query = self.path.removeprefix("/v1beta/").partition("?")
         parts = path.split("/")
-        if self._turned_away("operations" if "operations" in parts else parts[0]):
+        if self._refused("operations" if "operations" in parts else parts[0]):
             return
         if parts[0] == "files":
             self.send_response(302)
@@ -157,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self.standin.poll(parts[1], parts[-1])
             self._json(200, answer) if answer else self._error(404, "NOT_FOUND")
 
-    def _turned_away(self, what: str) -> bool:
+    def _refused(self, what: str) -> bool:
         if self.headers.get("x-goog-api-key") != KEY:
             info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
             self._error(400, "INVALID_ARGUMENT", info)

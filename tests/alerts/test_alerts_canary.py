@@ -234,7 +234,7 @@ def test_a_watch_without_one_of_its_threads_is_not_healthy(
     assert started.is_healthy() == (server and follower)
 
 
-def test_a_message_that_is_asked_for_does_not_wait_for_the_next_look(watch: Start) -> None:
+def test_a_requested_message_does_not_wait_for_the_next_check(watch: Start) -> None:
     started = watch({"canary": {"sent": NOW, "awaited": [], "arrivals": {}}})
     started.ask()
     assert started._next() <= NOW

@@ -136,7 +136,9 @@ def web_config(tmp_path: Path) -> Path:
     return tmp_path / "web.yml"
 
 
-def test_only_who_has_the_password_satisfies_the_dead_mans_switch(outside: Double, web_config: Path) -> None:
+def test_only_a_client_with_the_password_satisfies_the_dead_mans_switch(
+    outside: Double, web_config: Path
+) -> None:
     with watch(outside, ALERTS_WATCH_WEB_CONFIG_FILE_PATH=str(web_config)) as running:
         here = f"http://127.0.0.1:{running.port}"
         for login in (None, ("alerts", "wrong"), ("someone", "open sesame")):

@@ -1,4 +1,4 @@
-"""Events in any order and twice, while the database is away: with gunicorn and a worker as in production.
+"""Events in any order and twice, while the database is unavailable: with gunicorn and a worker as in production.
 
 STORM_EVENTS=1000 tries more of them, with a longer outage.
 """
@@ -57,7 +57,7 @@ def storm(
 
 
 class Storm:
-    """The API and one worker, with a database of their own that can be stopped."""
+    """The API and one worker, with a separate database that can be stopped."""
 
     def __init__(
         self, folder: Path, app: Path, database: Postgres, broker: str, stripe: StripeStandIn

@@ -189,7 +189,7 @@ class TestTotalTime:
         assert threading.active_count() <= before + 1, "the mock's own thread at most"
 
 
-def test_of_a_long_answer_no_more_is_read_than_an_id_needs() -> None:
+def test_no_more_of_a_long_answer_is_read_than_an_id_needs() -> None:
     asked: list[int] = []
 
     class Answer:

@@ -1,4 +1,4 @@
-"""Videos: started once, looked at, streamed into the store, served in ranges; and the quota on their seconds."""
+"""Videos: started once, polled, streamed into the store, served in ranges; and the quota on their seconds."""
 
 import io
 import struct
@@ -530,7 +530,7 @@ class TestSteps:
         assert run(job) == "succeeded"
         assert len(configured.operations) == 1
 
-    def test_a_database_that_is_away_for_a_moment_does_not_lose_the_name(
+    def test_a_database_that_is_briefly_unavailable_does_not_lose_the_name(
         self, make_job: Callable[..., AIJob], configured: GeminiStandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(steps, "RECORDING", (0, 0, 0))

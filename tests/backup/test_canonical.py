@@ -87,7 +87,7 @@ def test_what_is_out_of_the_ordinary_is_read_as_any_other_part(table: object) ->
         Manifest.decode(redigested(value), "x")
 
 
-def test_names_are_in_memory_once_also_where_all_numbers_change() -> None:
+def test_names_are_in_memory_once_even_where_all_numbers_change() -> None:
     store = MemoryStore()
     for number in range(4):
         made = wide(**{f"t{each}": each + number for each in range(50)})

@@ -52,7 +52,7 @@ def test_a_time_that_occurs_twice_runs_once() -> None:
     assert following("30 2 * * *", "2026-10-24T03:00+02:00", 2) == ["Sun 25 Oct 02:30", "Mon 26 Oct 02:30"]
 
 
-def test_every_hour_is_every_hour_also_when_the_clock_changes() -> None:
+def test_every_hour_is_every_hour_even_when_the_clock_changes() -> None:
     assert following("0 * * * *", "2026-10-25T00:30+02:00", 4) == [
         "Sun 25 Oct 01:00",
         "Sun 25 Oct 02:00",

@@ -162,7 +162,7 @@ def test_a_run_that_failed_is_the_last_one_although_an_older_one_succeeded(tmp_p
     assert found["backup_last_attempt_timestamp_seconds"] == (NOW - 2 * HOUR).timestamp()
 
 
-def test_of_a_store_that_was_never_read_nothing_is_claimed(tmp_path: Path) -> None:
+def test_nothing_is_claimed_about_a_store_that_was_never_read(tmp_path: Path) -> None:
     def down(operation: str, _: str) -> None:
         raise StoreError("it is down", hint="", operation=operation)
 
@@ -331,7 +331,7 @@ def test_the_last_run_that_was_made_is_the_last_success_or_else_the_first_run() 
     assert last_made(History("shop")) is None
 
 
-def test_what_is_verified_are_the_unverified_newest_first_and_a_sample_of_the_others() -> None:
+def test_the_unverified_are_verified_newest_first_and_then_a_sample_of_the_others() -> None:
     entries = [
         Entry(made, (report(made),) if at < 3 else ())
         for at, made in enumerate(manifest(NOW - (9 - at) * DAY) for at in range(6))

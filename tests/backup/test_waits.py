@@ -115,7 +115,7 @@ def test_a_redis_that_falls_silent() -> None:
             next(pieces)
 
 
-def test_a_lock_ends_with_its_block_also_after_an_error(tmp_path: Path) -> None:
+def test_a_lock_ends_with_its_block_even_after_an_error(tmp_path: Path) -> None:
     def refuse(_: float) -> None:
         raise AssertionError("the lock is still held")
 

@@ -204,7 +204,7 @@ def test_spans_have_exactly_the_positions_of_the_objects(wal: list[Span], gaps: 
 
 
 @given(WAL, st.integers(1, 3), st.integers(0, 50))
-def test_the_contiguous_end_is_the_first_position_that_lacks(
+def test_the_contiguous_end_is_the_first_position_that_is_missing(
     wal: list[Span], timeline: int, start: int
 ) -> None:
     end, known = contiguous_end(spans(wal), timeline, start), positions(wal)

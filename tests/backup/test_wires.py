@@ -309,7 +309,7 @@ def ids(store: MemoryStore) -> set[str]:
     return {key.split("/")[1] for key in objects(store)}
 
 
-def test_who_agrees_to_many_deletions_agrees_to_those_of_their_copies(
+def test_agreeing_to_many_deletions_includes_those_of_their_copies(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, copies = MemoryStore(), MemoryStore(name="offsite")
@@ -329,7 +329,7 @@ def test_who_agrees_to_many_deletions_agrees_to_those_of_their_copies(
     assert ids(copies) == ids(store) == everything - set(pruned)
 
 
-def test_who_agrees_to_a_prune_does_not_agree_to_copies_that_it_did_not_show(tmp_path: Path) -> None:
+def test_agreeing_to_a_prune_excludes_copies_that_it_did_not_show(tmp_path: Path) -> None:
     store, copies = MemoryStore(), MemoryStore(name="offsite")
     month(store)
     copies.objects.update(store.objects)

@@ -42,7 +42,7 @@ OUTSIDE = {
 }
 
 
-def test_production_has_the_services_of_the_seed_and_the_sidecars(production: dict[str, Any]) -> None:
+def test_production_has_the_original_services_and_the_sidecars(production: dict[str, Any]) -> None:
     services = production["services"]
     sidecars = (
         "celery_exporter backup backup_wal prometheus alertmanager grafana redis_exporter postgres_exporter node_exporter "

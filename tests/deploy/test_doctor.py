@@ -379,7 +379,7 @@ def test_an_unknown_proof_is_missing(host: FakeHost) -> None:
     assert set(_wrong(services.examine(case))) == {"last verified backup", "backup sidecar"}
 
 
-def test_a_prometheus_that_talks_nonsense_does_not_end_the_examination(host: FakeHost) -> None:
+def test_a_prometheus_that_sends_invalid_answers_does_not_end_the_examination(host: FakeHost) -> None:
     case = _running(host)
     ask = "exec -T posthub_prometheus wget -qO- http://127.0.0.1:9090/api/v1/"
     host.answers |= {f"{ask}targets": Done(0, "<html>"), f"{ask}query": Done(0, "<html>")}

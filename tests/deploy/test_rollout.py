@@ -259,7 +259,7 @@ def test_a_backup_is_taken_before_migrations(tmp_path: Path) -> None:
     assert _position(runner.lines, "migrate --check") < backup < migrate
 
 
-def test_a_backup_is_taken_also_when_its_sidecar_does_not_run(tmp_path: Path) -> None:
+def test_a_backup_is_taken_even_when_its_sidecar_does_not_run(tmp_path: Path) -> None:
     runner = FakeRunner(tmp_path, ("new", "migrate --check"), ("new", "exec -T posthub_backup"))
     History(tmp_path).add("old")
     _rollout(tmp_path, runner)[0].deploy()
@@ -715,7 +715,7 @@ def _settings(url: str, **versions: str) -> dict[str, dict[str, Any]]:
     return {f"{one['kind']}/{one['metadata']['name']}": one for one in documents}
 
 
-def test_a_changed_setting_replaces_the_pods_and_leaves_the_old_ones_theirs() -> None:
+def test_a_changed_setting_replaces_the_pods_and_the_old_ones_keep_theirs() -> None:
     first, again, second = _settings("a"), _settings("a"), _settings("b")
     assert first == again
     assert first["Deployment/posthub-api"] != second["Deployment/posthub-api"]

@@ -243,7 +243,7 @@ def _run(pipeline: Pipeline, tasks: Any, count: int, nodes: list[str], now: floa
 
 
 @pytest.mark.parametrize("name", ["backup-status", "backup-report", "exporter"])
-def test_a_telephone_shows_it_without_scrolling_sideways(
+def test_a_phone_shows_it_without_scrolling_sideways(
     backups: Mapping[str, bytes], exporter: bytes, name: str, tmp_path: Path
 ) -> None:
     assert width(backups.get(name, exporter), tmp_path) <= PHONE

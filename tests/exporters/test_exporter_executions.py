@@ -354,7 +354,7 @@ def test_a_task_that_a_worker_holds_keeps_its_name_and_queue() -> None:
     assert not len(state.tasks)
 
 
-def test_a_worker_s_word_about_a_task_that_is_known_or_over_changes_nothing() -> None:
+def test_a_workers_report_of_a_task_that_is_known_or_over_changes_nothing() -> None:
     state = EventState()
     take(
         state,

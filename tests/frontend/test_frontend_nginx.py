@@ -60,7 +60,7 @@ def test_every_answer_is_protected(nginx: Service) -> None:
         assert not re.search(r"\d", answer.headers["Server"])
 
 
-def test_addresses_of_the_app_get_the_page_and_files_that_are_missing_are_missing(nginx: Service) -> None:
+def test_app_addresses_get_the_page_and_missing_files_a_404(nginx: Service) -> None:
     page = get(nginx, "/")
     assert "<ph-root>" in page.text
     assert page.headers["Cache-Control"] == "no-cache"
@@ -71,7 +71,7 @@ def test_addresses_of_the_app_get_the_page_and_files_that_are_missing_are_missin
     assert get(nginx, "/../nginx.conf").status_code in (400, 404)
 
 
-def test_files_with_a_digest_are_kept_and_compressed(nginx: Service, bundle: Path) -> None:
+def test_files_with_a_digest_are_cached_and_compressed(nginx: Service, bundle: Path) -> None:
     script = next(path.name for path in bundle.glob("main-*.js"))
     small = get(nginx, f"/{script}", **{"Accept-Encoding": "gzip"})
     assert small.headers["Cache-Control"] == "public, max-age=31536000, immutable"
