@@ -30,9 +30,19 @@ fi
 if [ "$OPS_STACK" = compose ] && [ -n "$at" ]; then
   grep -q "^BACKUP_SERVERS=." .env.production || fail "BACKUP_SERVERS is not in .env.production, and --at needs the name of the old server" "fill it in, or restore a backup: leave --at out" 2
 fi
+# On a new server, finding out why a step failed takes longer, and nothing else promotes a database.
+GOES_ON_SECONDS=86400
+mark=$(stack_lock).new-server
+marked_as="$backup_id $database${at:+ $at}"
+in_use=''
+refuse_use() {
+  fail "this server already has a database with tables; nothing was changed" "this script is for an empty server; on this one, use runbooks/restore.sh"
+}
+# An interrupted run of this script may have put them there.
 refuse_server_in_use() {
   if stack_postgres_in_use; then
-    fail "this server already has a database with tables; nothing was changed" "this script is for an empty server; on this one, use runbooks/restore.sh"
+    in_use=yes
+    is_marked "$marked_as" || refuse_use
   fi
 }
 step "pull or build our images" stack_images
@@ -41,32 +51,46 @@ step "start PostgreSQL" start_postgres
 step "check that this server has no data" refuse_server_in_use
 step "list the backups in the store" sidecar list
 
+proceed=--continue
+if [ -n "$at" ]; then proceed=''; fi
+plan() {
+  planned=$(restore_it ${proceed:+"$proceed"} --dry-run --json) || cannot_begin $?
+  promoted=$(field promoted_at "$planned")
+  if [ -n "$promoted" ] && ! goes_on "$marked_as" "$promoted"; then promoted=''; fi
+}
+look_for_backup() {
+  # There may be a newer backup than the one that an interrupted run has promoted.
+  if [ -n "$in_use" ] && [ -z "$at" ]; then chosen=$(sed -n 3p "$mark"); fi
+  plan
+  [ -z "$promoted" ] || return 0
+  [ -z "$in_use" ] || refuse_use
+  [ -n "$at" ] || chosen=$(field id "$planned")
+  leave_mark "$marked_as" "$chosen"
+}
 restore_and_verify() {
+  if [ -n "$promoted" ]; then
+    restored=$(field into "$planned")
+    say "an interrupted run of this script has promoted $restored at $promoted: it continues from there"
+    return 0
+  fi
   result=$(restore_it --json) || {
     unless_interrupted $?
     echo "$result"
     fail "the backup was not restored, or the copy is not verified" "$(other_choice)"
   }
-  restored=$(printf '%s\n' "$result" | sed -n 's/^ *"into": "\(.*\)",$/\1/p')
+  restored=$(field into "$result")
 }
 restored=''
-nothing="NOTHING was promoted: this server has no data yet"
+nothing="NOTHING was promoted: the live database is as it was"
 unchanged=$nothing
+step "choose the backup" look_for_backup
 step "restore $(what_is_restored) into a new database and compare it with the backup" restore_and_verify
-promote() {
-  # After an interruption nobody has seen the answer.
-  unchanged="It is not known whether $restored was promoted: run the script again"
-  sidecar_confirmed promote "$restored" || {
-    status=$?
-    case $status in 1 | 2) unchanged=$nothing ;; esac
-    return "$status"
-  }
-  unchanged=''
-}
+promote() { swap promote "$restored"; }
 step "promote it: the empty database is kept under another name" promote
 step "set the owner and the passwords of the roles" stack_roles
 step "run missing migrations" migrate_if_needed
 step "take a backup that adopts the old server's folder" take_backup
 step "start everything" stack_start all
 step "wait until the API is healthy" wait_until_healthy
+[ -n "$dry_run" ] || rm -f "$mark"
 if [ -n "$at" ] && [ -z "$dry_run" ]; then say "the WAL of this server needs its own name: give it a new one in BACKUP_SERVERS, and start posthub_backup_wal"; fi

@@ -27,32 +27,23 @@ proceed=--continue
 if [ -n "$at" ]; then proceed=''; fi
 what=$(what_is_restored)
 
+if_sick="$if_sick; or runbooks/rollback.sh undoes the promotion"
 nothing="NOTHING was restored: the live database is as it was"
 unchanged=$nothing
 step "see that PostgreSQL answers" start_postgres
 if [ -n "$dry_run" ]; then restore_it --dry-run; fi
-# The script leaves a mark while it works. So an interrupted restore continues after its own promotion, and a restore that
-# was promoted by an earlier, finished run is not taken for this one's.
 mark=$(stack_lock).restore
-GOES_ON_SECONDS=${GOES_ON_SECONDS:-3600}
-goes_on() {
-  since=$(date -u -d "$1" +%s)
-  [ -r "$mark" ] && [ "$(sed -n 1p "$mark")" = "$backup_id $database${at:+ $at}" ] &&
-    [ "$(sed -n 2p "$mark")" -le "$since" ] && [ $((began - since)) -lt "$GOES_ON_SECONDS" ]
-}
+marked_as="$backup_id $database${at:+ $at}"
 # Reports what would prevent a restore before anything is stopped.
 look_for_room() {
-  planned=$(restore_it ${proceed:+"$proceed"} --dry-run --json) || {
-    unless_interrupted $?
-    fail "the restore cannot begin; nothing was changed" "runbooks/restore.sh --dry-run says why"
-  }
+  planned=$(restore_it ${proceed:+"$proceed"} --dry-run --json) || cannot_begin $?
   # From here on it is this one, whatever backup is finished meanwhile; and nothing about it is asked twice.
-  [ -n "$at" ] || chosen=$(printf '%s\n' "$planned" | sed -n 's/^ *"id": "\(.*\)",*$/\1/p')
-  promoted=$(printf '%s\n' "$planned" | sed -n 's/^ *"promoted_at": "\(.*\)",*$/\1/p')
-  if [ -n "$promoted" ] && ! goes_on "$promoted"; then
+  [ -n "$at" ] || chosen=$(field id "$planned")
+  promoted=$(field promoted_at "$planned")
+  if [ -n "$promoted" ] && ! goes_on "$marked_as" "$promoted"; then
     fail "this backup was promoted into production at $promoted UTC; nothing was changed" "runbooks/restore.sh $what --again restores it once more, without what was written since"
   fi
-  production=$(printf '%s\n' "$planned" | sed -n 's/^ *"production": "\(.*\)",*$/\1/p')
+  production=$(field production "$planned")
   if [ -n "$yes_i_mean" ] && [ "$yes_i_mean" != "$production" ]; then
     fail "$yes_i_mean is not $production; nothing was changed" "--yes-i-mean $production" 2
   fi
@@ -62,17 +53,17 @@ look_for_room() {
   [ "$free" -gt $((needed + needed / 10)) ] || fail "the new database needs about $((needed >> 20)) MiB next to the live one, but the server's disk has $((free >> 20)) MiB free; nothing was changed" "free disk space, for example by dropping databases NAME_before_… that are no longer needed"
 }
 step "see that the restore can begin, and that the server's disk has room for a second database" look_for_room
-leave_mark() {
-  [ -n "$promoted" ] || printf '%s\n' "$backup_id $database${at:+ $at}" "$began" >"$mark"
+mark_beginning() {
+  [ -n "$promoted" ] || leave_mark "$marked_as" "$chosen"
 }
-step "leave a mark, so that this restore can continue after an interruption" leave_mark
+step "leave a mark, so that this restore can continue after an interruption" mark_beginning
 step "silence alerts for $SILENCE" silence
 step "stop workers and beat" stop_services workers beat
 
 restored=''
 restore_and_prove() {
   if [ -n "$at" ] && [ -n "$promoted" ] && [ -z "$again" ]; then
-    restored=$(printf '%s\n' "$planned" | sed -n 's/^ *"into": "\(.*\)",$/\1/p')
+    restored=$(field into "$planned")
     taken=$promoted
     say "this restore was interrupted after its promotion at $promoted: it continues from there. If rows were lost again since: --again"
     return 0
@@ -82,8 +73,8 @@ restore_and_prove() {
     echo "$result"
     fail "the backup was not restored, or the copy is not verified; the live database is unchanged" "$(other_choice)"
   }
-  restored=$(printf '%s\n' "$result" | sed -n 's/^ *"into": "\(.*\)",$/\1/p')
-  taken=$(printf '%s\n' "$result" | sed -n 's/^ *"taken": "\(.*\)",$/\1/p')
+  restored=$(field into "$result")
+  taken=$(field taken "$result")
   rows=$(printf '%s\n' "$result" | sed -n 's/^ *"rows": \(.*\),$/\1/p')
   case $result in
     *'"promoted": true'*) say "this restore was interrupted after its promotion at $promoted: it continues from there. If rows were lost again since: --again" ;;
@@ -92,15 +83,11 @@ restore_and_prove() {
 }
 step "restore $what into a new database and compare it with the backup" restore_and_prove
 promote() {
-  # After an interruption nobody has seen the answer.
-  unchanged="It is not known whether $restored was promoted: run the script again, and it goes on from there"
-  sidecar_confirmed promote "$restored" || {
+  swap promote "$restored" || {
     status=$?
-    case $status in 1 | 2) unchanged=$nothing ;; esac
     echo "The restored and proven database $restored is kept. Run the script again, or: $backup_by_hand promote $restored" >&2
     return "$status"
   }
-  unchanged=''
 }
 step "promote it: the live database keeps its rows under another name" promote
 step "passwords of the sidecars' roles" stack_roles

@@ -18,23 +18,23 @@ need_consent
 if [ -n "$dry_run" ]; then sidecar rollback --dry-run; fi
 nothing="NOTHING was rolled back: the live database is as it was"
 unchanged=$nothing
+mark=$(stack_lock).rollback
 # Reports what prevents it before anything is stopped.
-step "see that there is a promotion to undo" sidecar rollback --dry-run
+look_for_promotion() {
+  planned=$(sidecar rollback --dry-run --json) || cannot_begin $?
+  returned=$(field returned_at "$planned")
+  if [ -n "$returned" ] && ! goes_on "$database" "$returned"; then
+    fail "the last promotion was already undone at $returned UTC; nothing was changed" "to return to the promoted database: $backup_by_hand promote $(field kept "$planned")"
+  fi
+  [ -n "$returned" ] || leave_mark "$database"
+}
+step "see that there is a promotion to undo" look_for_promotion
 step "silence alerts for $SILENCE" silence
 step "stop workers and beat" stop_services workers beat
-swap_back() {
-  # After an interruption nobody has seen the answer.
-  unchanged="It is not known whether the databases were swapped: run the script again, and it goes on from there"
-  sidecar_confirmed rollback || {
-    status=$?
-    case $status in 1 | 2) unchanged=$nothing ;; esac
-    return "$status"
-  }
-  unchanged=''
-}
-step "swap the databases back" swap_back
+step "swap the databases back" swap rollback
 step "run missing migrations" migrate_if_needed
 step "restart the API" restart_service api
 step "start workers and beat" start_services workers beat
 step "wait until the API is healthy" wait_until_healthy
 step "lift the silence" lift_silence
+[ -n "$dry_run" ] || rm -f "$mark"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import click
 
@@ -49,6 +50,9 @@ def promote(
     with databases(production) as server:
         swap = plan_promotion(server, target.name, restored, wiring.clock())
         there = server.connected(swap.production)
+    if dry_run and as_json:
+        cli.print_json(_facts(swap))
+        return
     if swap.done:
         confirm_name(swap.production, yes_i_mean)
     else:
@@ -89,18 +93,21 @@ def _loss(production: Address, swap: Swap) -> Sequence[str]:
     return loss.table(loss.compare(production, production.named(swap.incoming)))
 
 
+def _facts(swap: Swap) -> dict[str, Any]:
+    return {
+        "production": swap.production,
+        "from": swap.incoming,
+        "kept": swap.kept,
+        "backup": swap.mark.backup,
+        "taken": swap.mark.taken,
+        "anomalies": swap.mark.anomalies,
+        "found": swap.done,
+    }
+
+
 def _show(swap: Swap, *, as_json: bool) -> None:
     if as_json:
-        cli.print_json(
-            {
-                "production": swap.production,
-                "from": swap.incoming,
-                "kept": swap.kept,
-                "backup": swap.mark.backup,
-                "taken": swap.mark.taken,
-                "found": swap.done,
-            }
-        )
+        cli.print_json(_facts(swap))
         return
     state = "is already promoted; nothing was changed" if swap.done else "is in production"
     cli.echo(f"{swap.incoming} {state}; its name is {swap.production}")

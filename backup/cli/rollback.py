@@ -1,5 +1,7 @@
 """``python -m backup rollback``."""
 
+from typing import Any
+
 import click
 
 from backup.cli.common import (
@@ -38,6 +40,9 @@ def rollback(yes_i_mean: str | None, dry_run: bool, database: str | None, as_jso
     production = wiring.production(postgres_target(wiring, database))
     with databases(production) as server:
         swap = plan_rollback(server, wiring.clock())
+    if dry_run and as_json:
+        cli.print_json(_facts(swap) | {"returned_at": swap.mark.moment if swap.done else None})
+        return
     if swap.done:
         confirm_name(swap.production, yes_i_mean)
     else:
@@ -58,16 +63,18 @@ def _intention(swap: Swap) -> str:
     return "\n".join(lines)
 
 
+def _facts(swap: Swap) -> dict[str, Any]:
+    return {
+        "production": swap.production,
+        "from": swap.incoming,
+        "kept": swap.kept,
+        "found": swap.done,
+    }
+
+
 def _show(swap: Swap, *, as_json: bool) -> None:
     if as_json:
-        cli.print_json(
-            {
-                "production": swap.production,
-                "from": swap.incoming,
-                "kept": swap.kept,
-                "found": swap.done,
-            }
-        )
+        cli.print_json(_facts(swap))
         return
     if swap.done:
         cli.echo(

@@ -223,6 +223,18 @@ class Databases:
         assert row is not None
         return int(row[0])
 
+    def accepts_connections(self, name: str) -> bool:
+        """Whether a database admits anyone; ``ALTER DATABASE … ALLOW_CONNECTIONS false`` keeps even superusers out."""
+        row = self._connection.execute(
+            "SELECT datallowconn FROM pg_database WHERE datname = %s", [name]
+        ).fetchone()
+        return bool(row and row[0])
+
+    @property
+    def lost(self) -> bool:
+        """Whether our connection has ended."""
+        return self._connection.closed
+
     def connected(self, name: str) -> list[str]:
         """Connected applications by name, with their number of connections."""
         found = self._connection.execute(

@@ -17,7 +17,7 @@ import psycopg
 from backup.errors import DumpError, PreflightError
 from backup.postgres.databases import Databases, Mark, databases
 from backup.postgres.dsn import Address
-from backup.postgres.session import session
+from backup.postgres.session import session, text_of
 from backup.progress import Reporter
 from backup.restore import names
 from sidecar import OpsError, UsageError
@@ -66,7 +66,7 @@ def plan_promotion(server: Databases, database: str, restored: str | None, now: 
         )
     mark = _promotable(server, database, marks.get(restored), restored)
     kept = names.before(production, now) if server.exists(production) else ""
-    return Swap(production, restored, kept, mark)
+    return _possible(server, Swap(production, restored, kept, mark))
 
 
 def plan_rollback(server: Databases, now: datetime) -> Swap:
@@ -86,7 +86,7 @@ def plan_rollback(server: Databases, now: datetime) -> Swap:
             f"the database that {production} replaced no longer exists",
             hint="restore a backup from before: python -m backup list",
         )
-    return Swap(production, mark.partner, names.undone(production, now), mark)
+    return _possible(server, Swap(production, mark.partner, names.undone(production, now), mark))
 
 
 def promote(
@@ -166,8 +166,7 @@ def _promotable(server: Databases, database: str, mark: Mark | None, name: str) 
 
 def _swap(server: Databases, swap: Swap, reporter: Reporter, *, incoming: Mark, outgoing: Mark) -> None:
     reporter.step(f"check {swap.production} and {swap.incoming}")
-    involved = [name for name in (swap.production if swap.kept else "", swap.incoming) if name]
-    _check_prepared(server, involved)
+    involved = _involved(swap)
     for name in involved:
         if clients := server.connected(name):
             reporter.step(f"connections to {name} will be closed: {', '.join(clients)}")
@@ -179,26 +178,57 @@ def _swap(server: Databases, swap: Swap, reporter: Reporter, *, incoming: Mark, 
         server.rename(swap.incoming, swap.production)
         server.mark(swap.production, incoming)
     reporter.step(f"check that {swap.production} answers")
-    with session(server.address, application="posthub-restore") as connection:
-        connection.execute("SELECT 1")
+    _check_answers(server.address)
     log.info("swapped %s", fields(production=swap.production, incoming=swap.incoming, kept=swap.kept))
 
 
-def _check_prepared(server: Databases, involved: list[str]) -> None:
-    for name in involved:
+def _involved(swap: Swap) -> list[str]:
+    return [name for name in (swap.production if swap.kept else "", swap.incoming) if name]
+
+
+def _possible(server: Databases, swap: Swap) -> Swap:
+    """The swap, if nothing prevents it that is known beforehand.
+
+    Raises:
+        PreflightError: something does; nothing was changed.
+    """
+    if not server.accepts_connections(swap.incoming):
+        raise PreflightError(
+            f"{swap.incoming} accepts no connections, and neither would production; nothing was changed",
+            hint=f'ALTER DATABASE "{swap.incoming}" ALLOW_CONNECTIONS true',
+        )
+    for name in _involved(swap):
         if count := server.prepared(name):
             raise PreflightError(
                 f"{name} has {count} prepared transactions and cannot be renamed",
                 hint="see pg_prepared_xacts there; COMMIT PREPARED or ROLLBACK PREPARED each",
             )
+    return swap
+
+
+def _check_answers(production: Address) -> None:
+    """Connect as any client would. It is too late to undo the swap: the application may be writing already."""
+    try:
+        with session(production, application="posthub-restore") as connection:
+            connection.execute("SELECT 1")
+    except OpsError as error:
+        raise DumpError(
+            f"the databases WERE swapped, but {production.database} does not answer: {error.message}",
+            hint=f"{error.hint}; python -m backup rollback swaps back",
+        ) from None
 
 
 @contextmanager
 def _explained(server: Databases, involved: list[str]) -> Iterator[None]:
-    """Turn the server's refusal into an error that names the remaining connections. Nothing was changed."""
+    """Turn the server's refusal, which changes nothing, into an error that names the remaining connections."""
     try:
         yield
     except psycopg.Error as error:
+        if server.lost:
+            raise DumpError(
+                f"the connection was lost, and it is not known whether the databases were swapped: {text_of(error)}",
+                hint="run it again: it finds out, and does what is left",
+            ) from None
         connected = [f"{name}: {', '.join(users)}" for name in involved if (users := server.connected(name))]
         still = f"; still connected to {'; '.join(connected)}" if connected else ""
         raise DumpError(

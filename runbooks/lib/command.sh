@@ -81,7 +81,7 @@ stack_postgres_free() {
 }
 
 stack_postgres_in_use() {
-  has_tables_of_its_own "$DATABASE"
+  has_tables "$DATABASE"
 }
 
 stack_images() {

@@ -189,6 +189,7 @@ end_silences() {
 }
 
 lift_silence() {
+  [ -n "$silenced" ] || return 0
   stop_renewing
   if end_silences; then
     silenced=''
@@ -220,10 +221,18 @@ start_postgres() {
     fail "PostgreSQL does not answer: $problem" "read its log; if its data folder is damaged, move it elsewhere: a restore does not need it"
 }
 
-# Whether a database contains tables that were not restored by us.
-has_tables_of_its_own() {
-  [ "$(stack_sql template1 "SELECT count(*) FROM pg_database WHERE datname = '$1' AND coalesce(shobj_description(oid, 'pg_database'), '') NOT LIKE '%posthub-ops: %'")" != 0 ] &&
-    [ "$(stack_sql "$1" "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")" != 0 ]
+# count_rows DATABASE SOURCE: sets `counted`. An error must not be taken for an answer.
+count_rows() {
+  counted=$(stack_sql "$1" "SELECT count(*) FROM $2") || counted=''
+  [ -n "$counted" ] || fail "the tables of $1 could not be counted; nothing was changed" "see the error above"
+}
+
+# Whether a database contains tables, in any schema. Those of extensions do not count.
+has_tables() {
+  count_rows template1 "pg_database WHERE datname = '$1'"
+  [ "$counted" -ne 0 ] || return 1
+  count_rows "$1" "pg_class WHERE relkind IN ('r', 'p') AND relnamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname IN ('pg_catalog', 'information_schema', 'pg_toast')) AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e')"
+  [ "$counted" -ne 0 ]
 }
 
 migrate_if_needed() {
@@ -235,10 +244,11 @@ migrate_if_needed() {
   fi
 }
 
+if_sick="read its log, then run runbooks/$script again: it goes on from there"
 wait_until_healthy() {
   until_then=$(($(date +%s) + HEALTH_SECONDS))
   until stack_healthy; do
-    [ "$(date +%s)" -lt "$until_then" ] || fail "the API is not healthy after $HEALTH_SECONDS s" "read its log; runbooks/rollback.sh undoes the promotion"
+    [ "$(date +%s)" -lt "$until_then" ] || fail "the API is not healthy after $HEALTH_SECONDS s" "$if_sick"
     sleep 1
   done
 }
@@ -256,7 +266,8 @@ tidy() {
     # In separate shells: a service that does not start must not keep alerts silent and the timeline unprinted.
     for service in $stopped; do (stack_start "$service") || echo "$service is NOT running"; done
   fi
-  [ -z "$silenced" ] || lift_silence
+  lift_silence
+  if [ -n "$leaves_mark" ] && [ -e "$mark" ]; then date +%s >>"$mark"; fi
   at_end
 }
 
@@ -308,9 +319,66 @@ sidecar_confirmed() {
   sidecar "$@"
 }
 
+# field NAME DOCUMENT: a text of a JSON document that a command has printed; empty if it is null or missing.
+field() {
+  printf '%s\n' "$2" | sed -n "s/^ *\"$1\": \"\(.*\)\",*\$/\1/p" | sed 's/\\\(["\\]\)/\1/g'
+}
+
+# A script leaves a mark from before its swap until it has finished. So one that was interrupted after the swap goes on
+# from there, and a swap by an earlier, finished script, or by hand, is not taken for its own.
+mark=''
+leaves_mark=''
+GOES_ON_SECONDS=${GOES_ON_SECONDS:-3600}
+
+# leave_mark WHAT [ID]: the lines are what is done, when this script began, the backup, and when the script ended.
+leave_mark() {
+  printf '%s\n' "$1" "$began" "${2:-}" >"$mark"
+  leaves_mark=yes
+}
+
+# is_marked WHAT: whether an earlier run left its mark for this.
+is_marked() {
+  [ -r "$mark" ] && [ "$(sed -n 1p "$mark")" = "$1" ]
+}
+
+# goes_on WHAT TIME: whether the swap at that time was one of an interrupted run of this script.
+goes_on() {
+  is_marked "$1" || return 1
+  since=$(date -u -d "$2" +%s)
+  until=$(sed -n 4p "$mark")
+  [ "$(sed -n 2p "$mark")" -le "$since" ] && [ "$since" -le "${until:-$since}" ] && [ $((began - since)) -lt "$GOES_ON_SECONDS" ]
+}
+
+# swap promote NAME | swap rollback: afterwards, the last line says what is known. After an interruption nobody has seen
+# the answer; after a failure, the server knows.
+swap() {
+  case $1 in promote) whether="$2 was promoted" ;; *) whether="the databases were swapped" ;; esac
+  unchanged="It is not known whether $whether: run the script again, and it goes on from there"
+  status=0
+  sidecar_confirmed "$@" || status=$?
+  case $status in
+    0) unchanged='' ;;
+    1)
+      case $(sidecar "$@" --dry-run --json 2>/dev/null) in
+        *'"found": true'*) unchanged="The databases WERE swapped: run the script again, and it goes on from there" ;;
+        *'"found": false'*) unchanged=$nothing ;;
+      esac
+      ;;
+    2) unchanged=$nothing ;;
+  esac
+  return "$status"
+}
+
 # What is restored, in the words of the command line: a backup, or with --at a server as of a time.
 what_is_restored() {
   printf '%s' "$backup_id${at:+ --at \"$at\"}"
+}
+
+# cannot_begin STATUS: the end of a script whose plan was refused. Wrong usage stays wrong usage.
+cannot_begin() {
+  unless_interrupted "$1"
+  [ "$1" -eq 2 ] || set -- 1
+  fail "it cannot begin; nothing was changed" "see the error above" "$1"
 }
 
 # Run a restore of that, with further options.

@@ -57,7 +57,7 @@ stack_postgres_free() {
 }
 
 stack_postgres_in_use() {
-  has_tables_of_its_own posthub
+  has_tables posthub
 }
 
 # Our own images: pulled from the registry in POSTHUB_IMAGES if it is set, otherwise built here.

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 import pytest
 
-from backup.errors import BusyError, PreflightError
+from backup.errors import BusyError, DumpError, PreflightError
 from backup.postgres.databases import Mark
 from backup.restore import swap
 from backup.restore.swap import plan_promotion, plan_rollback, promote, rollback
@@ -17,6 +18,7 @@ from sidecar import UsageError
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+EXPLAINED = swap._explained
 ADDRESS: Any = SimpleNamespace(database="shop")
 
 
@@ -35,6 +37,8 @@ class Server:
     transactions: int = 0
     prepared_at: str = ""
     breaks_at: str = ""
+    closed_at: str = ""
+    lost: bool = False
 
     def marks(self) -> dict[str, Mark]:
         return {name: one for name, one in self.known.items() if one is not None}
@@ -47,11 +51,16 @@ class Server:
         if name in self.locked:
             raise BusyError(f"another restore of {name} is in progress", hint="wait")
         self.locked.append(name)
-        yield
-        self.locked.remove(name)
+        try:
+            yield
+        finally:
+            self.locked.remove(name)
 
     def prepared(self, name: str) -> int:
         return int(name == self.prepared_at)
+
+    def accepts_connections(self, name: str) -> bool:
+        return name != self.closed_at
 
     def connected(self, _: str) -> list[str]:
         return []
@@ -241,3 +250,49 @@ def test_what_was_not_promoted_is_not_promoted_twice(serve: Serve, state: str) -
         server.known["shop"] = mark(state, differences=2)
     with pytest.raises(UsageError, match="no restored database"):
         plan_promotion(server, "shop", None, NOW)  # type: ignore[arg-type]
+
+
+def test_a_database_that_admits_nobody_does_not_become_production(serve: Serve) -> None:
+    """Such as one that was kept, and closed so that nothing is written to it."""
+    server = serve(shop=None, new=mark())
+    before = dict(server.known)
+    server.closed_at = "new"
+    with pytest.raises(PreflightError, match=r"new accepts no connections.*nothing was changed"):
+        promote(ADDRESS, "shop", "new", NOW)
+    assert server.known == before
+    server.closed_at = "shop"
+    kept = promote(ADDRESS, "shop", "new", NOW).kept
+    server.closed_at = kept
+    with pytest.raises(PreflightError, match="accepts no connections"):
+        plan_rollback(server, NOW)  # type: ignore[arg-type]
+
+
+def test_a_failure_after_the_swap_does_not_claim_that_nothing_was_changed(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(shop=None, new=mark(backup="b1"))
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise PreflightError("cannot connect: too many connections", hint="look")
+
+    monkeypatch.setattr(swap, "session", refused)
+    with pytest.raises(DumpError, match="WERE swapped, but shop does not answer: cannot connect: too many"):
+        promote(ADDRESS, "shop", "new", NOW)
+    assert server.marks()["shop"].backup == "b1"
+    assert promote(ADDRESS, "shop", "new", NOW).done
+
+
+def test_a_connection_that_is_lost_during_the_swap_leaves_it_open(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server may have committed, and its answer is lost."""
+    server = serve(shop=None, new=mark())
+    monkeypatch.setattr(swap, "_explained", EXPLAINED)
+
+    def lost(*_: str) -> None:
+        server.lost = True
+        raise psycopg.OperationalError("the server closed the connection")
+
+    monkeypatch.setattr(server, "rename", lost)
+    with pytest.raises(DumpError, match="it is not known whether the databases were swapped"):
+        promote(ADDRESS, "shop", "new", NOW)

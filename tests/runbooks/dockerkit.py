@@ -23,11 +23,13 @@ case "$*" in
 esac
 case "$*" in
   *"cat posthub_db_roles /run/secrets/restore_url"*) printf 'postgresql://posthub:the-secret@db/posthub' ;;
+  *rollback*--dry-run*--json*)
+    printf '{\n "kept": "posthub_undone_x",\n "found": %s,\n "returned_at": %s\n}\n' "${SWAPPED:-false}" "${RETURNED_AT:-null}" ;;
   *--dry-run*--json*)
-    printf '{\n%s "into": "posthub_restored_planned",\n "production": "posthub",\n "promoted_at": %s,\n "server_bytes": 2000000000\n}\n' "${PLANNED:-}" "${PROMOTED_AT:-null}" ;;
+    printf '{\n%s "into": "posthub_restored_planned",\n "production": "posthub",\n "promoted_at": %s,\n "server_bytes": 2000000000,\n "found": %s\n}\n' "${PLANNED:-}" "${PROMOTED_AT:-null}" "${SWAPPED:-false}" ;;
   *--dry-run*) ;;
   *"df -Pk"*) printf 'Filesystem blocks used free\n/dev/x 1 1 %s 1%% /\n' "${FREE_KIB:-9000000}" ;;
-  *"FROM pg_database"*) echo "${NOT_OURS:-1}" ;;
+  *"FROM pg_database"*) echo "${DATABASES:-1}" ;;
   *"FROM pg_class"*) echo "${TABLES:-0}" ;;
   *"posthub_backup restore"*"--to"*)
     work=$(echo "$*" | sed 's/.*-v \([^:]*\):.*/\1/')

@@ -14,6 +14,11 @@ from tests.runbooks.dockerkit import Host, order
 SCRIPTS = sorted((ROOT / "runbooks").glob("*.sh"))
 
 
+def ago(minutes: float) -> str:
+    """A moment, as JSON."""
+    return f'"{datetime.now(UTC) - timedelta(minutes=minutes):%Y-%m-%d %H:%M:%S}+00:00"'
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_every_script_explains_itself_and_has_a_page(script: Path) -> None:
     done = subprocess.run([str(script), "--help"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
@@ -262,7 +267,7 @@ def test_five_interruptions_on_a_new_server(host: Host, step: str, last: str) ->
 
 
 def test_a_promotion_that_fails_on_a_new_server(host: Host) -> None:
-    host.run("new-server.sh", "--yes-i-mean", "posthub", fails="posthub_backup promote")
+    host.run("new-server.sh", "--yes-i-mean", "posthub", fails="--yes-i-mean posthub")
     assert host.status == 1, host.err
     assert host.out.splitlines()[-1].startswith("NOTHING was promoted")
 
@@ -323,6 +328,42 @@ def test_a_second_accident_is_not_a_success(host: Host) -> None:
     )
     assert host.status == 0, host.err
     assert any("promote" in call for call in calls)
+    assert not mark.exists()
+
+
+def test_a_promotion_by_hand_is_not_taken_for_that_of_an_interrupted_script(host: Host) -> None:
+    """The script has ended, and says how to promote by hand; so a later accident is a second one."""
+    host.run("restore.sh", "--yes-i-mean", "posthub", fails="--yes-i-mean posthub")
+    ended(host, 1, "NOTHING was restored")
+    calls = host.run("restore.sh", "--yes-i-mean", "posthub", PROMOTED_AT=ago(-0.2))
+    ended(host, 1, "was promoted into production at", "NOTHING was restored")
+    assert not any(call.startswith("stop") for call in calls)
+
+
+@pytest.mark.parametrize("script", ["restore.sh", "rollback.sh", "new-server.sh"])
+@pytest.mark.parametrize(
+    ("says", "last"),
+    [("false", "NOTHING was "), ("true", "The databases WERE swapped"), ("", "It is not known whether")],
+)
+def test_after_a_failed_swap_the_server_is_asked(host: Host, script: str, says: str, last: str) -> None:
+    """The connection may be lost after the server has committed, or production may not answer afterwards."""
+    more = {"SWAPPED": says} if says else {"SWAPPED": "?"}
+    host.run(script, "--yes-i-mean", "posthub", fails="--yes-i-mean posthub", **more)
+    assert host.status == 1, host.err
+    assert host.out.splitlines()[-1].startswith(last), host.out
+
+
+def test_a_second_rollback_is_not_a_success(host: Host) -> None:
+    calls = host.run("rollback.sh", "--yes-i-mean", "posthub", RETURNED_AT=ago(5))
+    ended(host, 1, "was already undone at", "posthub_backup promote posthub_undone_x")
+    assert host.out.splitlines()[-1].startswith("NOTHING was rolled back")
+    assert not any(call.startswith("stop") or "silence add" in call for call in calls)
+    # One that was interrupted after its swap goes on.
+    mark = host.folder / ".ops" / "runbook.lock.rollback"
+    mark.write_text(f"\n{int((datetime.now(UTC) - timedelta(minutes=6)).timestamp())}\n\n")
+    calls = host.run("rollback.sh", "--yes-i-mean", "posthub", RETURNED_AT=ago(5))
+    assert host.status == 0, host.err
+    order(calls, "stop posthub_celery_beat", "rollback --yes-i-mean", "restart posthub_api_prod")
     assert not mark.exists()
 
 
@@ -432,9 +473,46 @@ def test_a_server_with_data_is_refused(host: Host) -> None:
     calls = host.run("new-server.sh", "--yes-i-mean", "posthub", TABLES="12")
     ended(host, 1, "nothing was changed")
     assert not any("restore" in call or "promote" in call for call in calls)
-    # Tables restored by an interrupted run of this script are allowed.
-    host.run("new-server.sh", "--yes-i-mean", "posthub", TABLES="12", NOT_OURS="0")
+    # Even if the backup that it was restored from is the newest: it has been in use since.
+    calls = host.run("new-server.sh", "--yes-i-mean", "posthub", TABLES="12", PROMOTED_AT=ago(5))
+    ended(host, 1, "nothing was changed")
+    assert not any("restore" in call or "promote" in call for call in calls)
+    host.run("new-server.sh", "--yes-i-mean", "posthub", TABLES="12", DATABASES="0")
     assert host.status == 0, host.err
+
+
+def test_a_server_whose_tables_cannot_be_counted_is_not_empty(host: Host) -> None:
+    for fails in ("FROM pg_database", "FROM pg_class"):
+        calls = host.run("new-server.sh", "--yes-i-mean", "posthub", fails=fails)
+        ended(host, 1, "could not be counted; nothing was changed")
+        assert not any("restore" in call or "promote" in call for call in calls)
+
+
+def test_an_interrupted_run_on_a_new_server_continues_after_its_promotion(host: Host) -> None:
+    """The tables are then its own, and a newer backup does not matter."""
+    mark = host.folder / ".ops" / "runbook.lock.new-server"
+    mark.parent.mkdir()
+    began = datetime.now(UTC) - timedelta(minutes=20)
+    lines = f"latest \n{int(began.timestamp())}\n20261123T020000Z-ab12cd\n"
+    mark.write_text(lines)
+    arguments = ("new-server.sh", "--yes-i-mean", "posthub")
+    calls = host.run(*arguments, TABLES="12", PROMOTED_AT=ago(5))
+    ended(host, 0, "it continues from there")
+    order(
+        calls,
+        "restore 20261123T020000Z-ab12cd --continue --dry-run",
+        "promote posthub_restored_planned",
+        "-T posthub_db_roles",
+        "--wait-timeout 240",
+    )
+    assert not mark.exists()
+    # It was promoted by hand after the script had ended, and may be in use.
+    mark.write_text(f"{lines}{int((began + timedelta(minutes=10)).timestamp())}\n")
+    calls = host.run(*arguments, TABLES="12", PROMOTED_AT=ago(5))
+    ended(
+        host, 1, "this server already has a database with tables; nothing was changed", "NOTHING was promoted"
+    )
+    assert not any("promote" in call for call in calls)
 
 
 def test_a_new_server_needs_the_bucket_and_the_key(host: Host) -> None:
