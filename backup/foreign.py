@@ -9,7 +9,7 @@ import logging
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ from backup.postgres.identifiers import NAME, unquoted
 from backup.postgres.statements import split
 from backup.programs import Programs, clean_environment
 from backup.progress import Progress, silent
+from backup.restore.partitions import attachments
 from backup.run import TOOL
 from backup.verify.digests import digests
 from backup.wiring import Wiring
@@ -50,19 +51,40 @@ _OPTION = re.compile(
     rb"(?:'(?P<text>(?:[^']|'')*)'|(?P<word>[^' ]+))"
 )
 _PROVIDERS = {b"icu": "i", b"builtin": "b"}
-# Where statements name roles: owners, grantees and grantors, default privileges, policies.
-_ROLES = re.compile(
-    rb"(?: OWNER TO | FOR ROLE | GRANTED BY )(?P<one>" + NAME + rb")"
-    rb"|^SET SESSION AUTHORIZATION '(?P<session>(?:[^']|'')+)';$"
-    rb"|^(?:GRANT|REVOKE|ALTER DEFAULT PRIVILEGES) .* (?:TO|FROM) (?P<grantee>" + NAME + rb")"
-    rb"|^CREATE POLICY .*? TO (?P<many>" + NAME + rb"(?:, " + NAME + rb")*)(?: USING| WITH CHECK|;)",
-    re.DOTALL,
-)
+# A role in a statement. Without quotes, it has only characters that need none, so it cannot be a part of a string.
+_ROLE = rb"(?:\"(?:[^\"]|\"\")+\"|[A-Za-z_]\w*)"
 _OWNER = re.compile(
-    rb"^ALTER [A-Z ]+ .* OWNER TO (?P<one>" + NAME + rb");$"
-    rb"|^SET SESSION AUTHORIZATION '(?P<session>(?:[^']|'')+)';$",
+    rb"ALTER [A-Z ]+ .* OWNER TO (?P<one>"
+    + _ROLE
+    + rb");|SET SESSION AUTHORIZATION '(?P<session>(?:[^']|'')+)';",
     re.DOTALL,
 )
+# Where else statements name roles: grantors and grantees, default privileges, policies, user mappings, settings. Each pattern
+# is a whole statement, or its beginning: the rest may contain any text.
+_ROLES = tuple(
+    re.compile(pattern, re.DOTALL)
+    for pattern in (
+        rb"SET SESSION AUTHORIZATION (?P<one>" + _ROLE + rb");\Z",
+        rb"(?:GRANT|REVOKE|ALTER DEFAULT PRIVILEGES) .* (?:TO|FROM) (?P<one>"
+        + _ROLE
+        + rb")(?: WITH GRANT OPTION)?;\Z",
+        rb"ALTER DEFAULT PRIVILEGES FOR ROLE (?P<one>" + _ROLE + rb") ",
+        rb"CREATE USER MAPPING FOR (?P<one>" + _ROLE + rb") SERVER ",
+        rb"ALTER ROLE (?P<one>" + _ROLE + rb") IN DATABASE ",
+        rb"CREATE POLICY "
+        + NAME
+        + rb" ON (?:"
+        + NAME
+        + rb"\.)?"
+        + NAME
+        + rb"(?: AS RESTRICTIVE)?(?: FOR [A-Z]+)? TO (?P<many>"
+        + _ROLE
+        + rb"(?:, "
+        + _ROLE
+        + rb")*)(?: USING| WITH CHECK|;)",
+    )
+)
+_NAMED = re.compile(_ROLE)
 _PUBLIC = frozenset({"public", "current_user", "session_user", "default"})
 _MADE = (
     "CREATE ROLE {0};\nALTER ROLE {0} WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB NOLOGIN NOREPLICATION"
@@ -70,6 +92,7 @@ _MADE = (
 )
 SCRIPT = "script"
 SUPERUSER = "postgres"
+Name = tuple[str, str]
 # The first member of an archive in tar, and a file in an archive that is a folder.
 _CONTENTS = "toc.dat"
 _ARCHIVE = "the archive was restored on a server {1} and dumped again; it is from a server {0}"
@@ -118,7 +141,7 @@ def _convert(wiring: Wiring, file: Path, form: str, archive: Path) -> str:
         listed = _VERSION.search(_printed(programs, file, check, "--list").decode(errors="replace"))
         statements = list(_statements(programs, file, check))
         origin = listed["version"] if listed else "of unknown version"
-    owners = Counter(unquoted(_quoted(found)) for found in map(_OWNER.search, statements) if found)
+    owners = Counter(unquoted(_quoted(found)) for found in map(_OWNER.fullmatch, statements) if found)
     superuser = next((name for name, _ in owners.most_common() if not name.startswith("pg_")), SUPERUSER)
     roles = split(_globals(quoted for name, quoted in _roles(statements).items() if name != superuser))
     here = {"version": programs.version("postgres"), "version_number": programs.major("postgres") * 10_000}
@@ -129,14 +152,28 @@ def _convert(wiring: Wiring, file: Path, form: str, archive: Path) -> str:
 
 
 def _check_rows(programs: Programs, archive: Path, loaded: script.Loaded, check: Callable[[], None]) -> None:
-    """A trigger or rule of the script could have changed its own rows."""
-    found = {(table.schema_name, table.name): table.rows for table in _tables(programs, archive, check)}
-    for (schema, name), rows in loaded.rows.items():
-        if found.get((schema, name), 0) != rows:
+    """A trigger or rule of the script could have changed its own rows.
+
+    A partitioned table and its partitions are counted together: the script may load rows through any of them.
+    """
+    above = {each.child: each.parent for each in attachments(programs, archive)}
+    rows, found = Counter[Name](), Counter[Name]()
+    for name, number in loaded.rows.items():
+        rows[_topmost(name, above)] += number
+    for table in _tables(programs, archive, check):
+        found[_topmost((table.schema_name, table.name), above)] += table.rows
+    for name, number in rows.items():
+        if found[name] != number:
             raise DumpError(
-                f"{schema}.{name} has {rows} rows in the file, and {found.get((schema, name), 0)} once it was loaded",
+                f"{'.'.join(name)} has {number} rows in the file, and {found[name]} once it was loaded",
                 hint="load it by hand, and see why",
             )
+
+
+def _topmost(name: Name, above: Mapping[Name, Name]) -> Name:
+    while name in above:
+        name = above[name]
+    return name
 
 
 def _store(
@@ -320,9 +357,14 @@ def _roles(statements: Iterable[bytes]) -> dict[str, str]:
     """Roles that statements name, quoted as in the statements. A dump of roles quotes them in the same way."""
     found: dict[str, str] = {}
     for statement in statements:
-        for match in _ROLES.finditer(statement):
-            names = re.findall(NAME, match["many"]) if match["many"] else [match["grantee"] or _quoted(match)]
-            found.update({unquoted(name): name.decode(errors="surrogateescape") for name in names})
+        if owner := _OWNER.fullmatch(statement):
+            quoted = _quoted(owner)
+            found[unquoted(quoted)] = quoted.decode(errors="surrogateescape")
+        for match in filter(None, (pattern.match(statement) for pattern in _ROLES)):
+            text = match[match.lastgroup or 0]
+            found.update(
+                {unquoted(name): name.decode(errors="surrogateescape") for name in _NAMED.findall(text)}
+            )
     return {
         name: quoted
         for name, quoted in sorted(found.items())
@@ -331,7 +373,7 @@ def _roles(statements: Iterable[bytes]) -> dict[str, str]:
 
 
 def _quoted(match: re.Match[bytes]) -> bytes:
-    """The name of one role as an identifier; some statements give it as a string."""
+    """The name of an owner as an identifier; some statements give it as a string."""
     if match["session"] is None:
         return match["one"]
     return b'"%s"' % match["session"].replace(b"''", b"'").replace(b'"', b'""')

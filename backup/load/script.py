@@ -5,6 +5,7 @@ is carried out statement by statement.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -36,6 +37,18 @@ _OF_DATABASE = re.compile(
 )
 _VERSION = re.compile(rb"^-- Dumped from database version (?P<version>\S+)", re.MULTILINE)
 _TABLESPACE = b"SET default_tablespace = "
+# What ``pg_dump --clean`` writes before it creates anything: without --if-exists, it expects the objects of an earlier restore.
+_CLEAN = re.compile(
+    rb"DROP |ALTER TABLE .* (?:DROP (?:CONSTRAINT|DEFAULT|EXPRESSION)|DETACH PARTITION)\b|SELECT pg_catalog\.lo_unlink\(",
+    re.DOTALL,
+)
+_MISSING = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.InvalidSchemaName,
+)
 MAX_SHOWN = 200
 
 
@@ -47,7 +60,7 @@ class Loaded:
         rows: of each table whose rows came through COPY.
     """
 
-    rows: dict[tuple[str, str], int] = field(default_factory=dict)
+    rows: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 def is_script(file: Path) -> bool:
@@ -157,10 +170,12 @@ def _copy(running: Runner, statement: bytes, found: Iterator[tuple[str, bytes]],
                 count += 1
 
     running.wait(load)
-    loaded.rows[unquoted(table["schema"]), unquoted(table["name"])] = count
+    loaded.rows[unquoted(table["schema"]), unquoted(table["name"])] += count
 
 
 def _refused(error: psycopg.Error, statement: bytes) -> None:
+    if isinstance(error, _MISSING) and _CLEAN.match(statement):
+        return
     message = error.diag.message_primary or text_of(error)
     if ignorable_reason(message, statement.decode(errors="replace")):
         return

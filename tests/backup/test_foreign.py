@@ -65,12 +65,21 @@ SELECT E'\\connect y'; $$;
 CREATE SEQUENCE s START 7; SELECT nextval('s');
 SELECT lo_from_bytea(4711, '\x5c2e0a');
 COMMENT ON TABLE t IS E'two\nlines;';
+CREATE TABLE p (a int, b text DEFAULT 'no OWNER TO nobody') PARTITION BY LIST (a);
+CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1); CREATE TABLE p2 PARTITION OF p FOR VALUES IN (2); INSERT INTO p VALUES (1), (2);
 """
 
 
 @pytest.mark.parametrize(
     "options",
-    [["-Fp", "--create"], ["-Fp", "--inserts"], ["-Fp", "--clean", "--if-exists"], ["-Ft"], ["-Fd"]],
+    [
+        ["-Fp", "--create"],
+        ["-Fp", "--inserts"],
+        ["-Fp", "--clean", "--if-exists"],
+        ["-Fp", "--clean", "--load-via-partition-root"],
+        ["-Ft"],
+        ["-Fd"],
+    ],
 )
 def test_every_form(
     options: list[str], command: Command, postgres: Postgres, new_database: NewDatabase, tmp_path: Path
@@ -78,7 +87,7 @@ def test_every_form(
     name = new_database(AWKWARD, "forms")
     file = dumped(postgres, name, tmp_path / "old.dump", *options)
     made = command.passed("import", str(file), "--as", "old-forms")
-    assert made["rows"] == 4
+    assert made["rows"] == 6
     report = command("verify", "latest", "-d", "old-forms", "--json").json
     assert (report["differences"], report["unprovable"]) == ([], [])
     assert f"from a server {major(postgres.programs)}." in " ".join(report["notes"])
@@ -95,7 +104,7 @@ def test_a_script_that_windows_has_written(
     assert b"\nSET SESSION AUTHORIZATION '" in whole
     file = tmp_path / "new.sql"
     file.write_bytes(b"\xef\xbb\xbf" + whole.replace(b"\n", b"\r\n"))
-    assert command.passed("import", str(file), "--as", "old-windows")["rows"] == 5
+    assert command.passed("import", str(file), "--as", "old-windows")["rows"] == 7
     manifest = command("show", "latest", "-d", "old-windows", "--json").json["manifest"]
     assert postgres.url.split("/")[2].split(":")[0] in manifest["roles"]
     assert list(script.pieces(file)) == list(script.pieces(tmp_path / "old.sql"))
@@ -148,6 +157,30 @@ def test_a_damaged_archive_is_refused(
     done = command("import", str(whole), "--as", "../x")
     done.fails(2, "not a valid folder name")
     assert command("list", "--json").json == []
+
+
+def test_roles_are_read_from_what_names_roles_and_from_no_text() -> None:
+    statements = [
+        b"ALTER TABLE public.a OWNER TO owner;",
+        b"SET SESSION AUTHORIZATION 'by string';",
+        b"SET SESSION AUTHORIZATION grantor;",
+        b'GRANT SELECT ON TABLE public."x TO y" TO "grantee; 1" WITH GRANT OPTION;',
+        b"ALTER DEFAULT PRIVILEGES FOR ROLE maker IN SCHEMA public REVOKE ALL ON TABLES FROM reader;",
+        b'CREATE POLICY "p TO q" ON public.t AS RESTRICTIVE FOR SELECT TO one, "Two, 2" USING ((a = 1));',
+        b"CREATE USER MAPPING FOR mapped SERVER far OPTIONS (user 'u');",
+        b"ALTER ROLE setter IN DATABASE shop SET app.note TO 'x';",
+        b"GRANT ALL ON SCHEMA public TO PUBLIC;",
+        b"COMMENT ON TABLE public.t IS 'was OWNER TO no1; FOR ROLE no2 ';",
+        b"ALTER TABLE ONLY public.t ALTER COLUMN a SET DEFAULT ' OWNER TO no3'::text;",
+        b"CREATE FUNCTION f() RETURNS void AS $$ \nGRANT x TO no4;\nALTER TABLE t OWNER TO no5;$$;",
+        b"CREATE POLICY p ON public.t USING ((a <> ' TO no6 USING'::text));",
+        b"CREATE VIEW v AS\n SELECT 'x'::text AS \"OWNER TO no7\";",
+    ]
+    found = foreign._roles(statements)
+    assert set(found) == {
+        "by string", "grantee; 1", "grantor", "maker", "mapped", "one", "owner", "reader", "setter", "Two, 2",
+    }  # fmt: skip
+    assert found["Two, 2"] == '"Two, 2"'
 
 
 def test_the_locale_and_the_rules_of_its_provider_are_those_of_the_original() -> None:
