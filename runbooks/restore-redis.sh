@@ -41,7 +41,8 @@ confirm() {
 }
 
 if [ -n "$dry_run" ]; then sidecar restore "$backup_id" --to "$work/dump.rdb" --dry-run; fi
-unchanged="NOTHING was restored: the files of Redis are as they were"
+nothing="NOTHING was restored: the files of Redis are as they were"
+unchanged=$nothing
 step "download and check the backup" stack_fetch_rdb "$work"
 step "ask for confirmation" confirm
 step "silence alerts for $SILENCE" silence
@@ -55,12 +56,21 @@ now=$(date -u +%Y%m%dT%H%M%SZ)
 kept=before-$now
 new=$1/restoring
 loading=''
+swapping=''
+# Until the swap begins, nothing of Redis' own has changed, whatever has failed: that is exit code 4.
 tidy() {
+  status=$?
   if [ -n "$loading" ]; then
     kill "$loading" 2>/dev/null || true
     wait "$loading" 2>/dev/null || true
   fi
   rm -rf "$new" restored.rdb
+  case $status$swapping in
+    0 | 130 | 143 | *yes) exit "$status" ;;
+    4) ;;
+    *) echo "Redis' own files are unchanged" >&2 ;;
+  esac
+  exit 4
 }
 trap tidy EXIT
 trap 'exit 130' INT
@@ -85,18 +95,23 @@ load() {
 load 1024 || load 65536 || load 1000000 || {
   tail -n 3 "$log" >&2
   echo "Redis did not load the backup; its own files are unchanged" >&2
-  exit 1
+  exit 4
 }
 echo "loaded: $(ask info keyspace | sed -n 's/^db[0-9]*:keys=\([0-9]*\).*/\1/p' | awk '{ sum += $1 } END { print sum + 0 }') keys"
 ask config set appendonly yes >/dev/null
 until ask info persistence | tr -d '\r' | grep -qx 'aof_rewrite_in_progress:0' &&
   ask info persistence | tr -d '\r' | grep -qx 'aof_rewrite_scheduled:0'; do sleep 0.2; done
-ask info persistence | tr -d '\r' | grep -qx 'aof_last_bgrewrite_status:ok'
+ask info persistence | tr -d '\r' | grep -qx 'aof_last_bgrewrite_status:ok' || {
+  tail -n 3 "$log" >&2
+  echo "Redis did not write an append-only file, for which its disk needs room; its own files are unchanged" >&2
+  exit 4
+}
 ask shutdown nosave || true
 wait
 loading=''
 # From here on, nothing interrupts it: Redis would start without any of its files.
 trap '' INT TERM HUP
+swapping=yes
 mkdir "$kept"
 for name in dump.rdb appendonlydir appendonly.aof; do
   if [ -e "$name" ]; then mv "$name" "$kept/"; fi
@@ -110,7 +125,13 @@ SHELL
 load_and_swap() {
   # After an interruption nobody has seen how far it came.
   unchanged="It is not known which files Redis has: look for before-TIME in its data folder, and run the script again"
-  replace
+  status=0
+  replace || status=$?
+  if [ "$status" -eq 4 ]; then
+    unchanged=$nothing
+    return 1
+  fi
+  [ "$status" -eq 0 ] || return "$status"
   unchanged=''
 }
 step "load it and write a new append-only file" load_and_swap

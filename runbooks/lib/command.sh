@@ -124,6 +124,5 @@ stack_redis_folder() {
 }
 
 stack_redis_load() {
-  # shellcheck disable=SC2016 # the inner shell reads it
-  as_redis sh -c 'cat >"$1"' sh "$REDIS_FOLDER/restored.rdb" <"$1"
+  as_redis sh -euc "$put_file" sh "$REDIS_FOLDER/restored.rdb" <"$1"
 }

@@ -253,6 +253,10 @@ wait_until_healthy() {
   done
 }
 
+# Writes a file, or leaves none: a part of one would take the room that Redis needs on a full disk.
+# shellcheck disable=SC2016 # another shell reads it
+put_file='trap "rm -f \"$1\"" EXIT; trap "exit 130" INT; trap "exit 143" TERM HUP; cat >"$1"; trap - EXIT'
+
 # Clean-up that a script may override.
 at_end() {
   :

@@ -119,6 +119,5 @@ stack_redis_folder() {
 }
 
 stack_redis_load() {
-  # shellcheck disable=SC2016 # the container's shell reads it
-  compose run --rm --no-deps -T --entrypoint sh posthub_redis_prod -euc 'cat > /data/restored.rdb' <"$1"
+  compose run --rm --no-deps -T --entrypoint sh posthub_redis_prod -euc "$put_file" sh /data/restored.rdb <"$1"
 }

@@ -103,5 +103,5 @@ stack_redis_folder() {
 }
 
 stack_redis_load() {
-  cp "$1" "$OPS_REDIS_FOLDER/restored.rdb"
+  sh -euc "$put_file" sh "$OPS_REDIS_FOLDER/restored.rdb" <"$1"
 }

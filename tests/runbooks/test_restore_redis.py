@@ -94,7 +94,7 @@ def answers(server: Redis) -> bool:
     return False
 
 
-def restore(folder: Path, path: str = os.environ["PATH"]) -> "subprocess.CompletedProcess[str]":
+def restore(folder: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [
             str(ROOT / "runbooks" / "restore-redis.sh"),
@@ -105,7 +105,7 @@ def restore(folder: Path, path: str = os.environ["PATH"]) -> "subprocess.Complet
             "broker",
         ],
         env={
-            "PATH": path,
+            "PATH": os.environ["PATH"],
             "TMPDIR": tempfile.gettempdir(),
             "OPS_STACK": "embedded",
             "OPS_FOLDER": str(folder),
@@ -171,6 +171,48 @@ def test_a_backup_that_does_not_load_leaves_redis_as_it_was(
     done = restore(folder)
     assert done.returncode != 0
     assert "its own files are unchanged" in done.stderr
+    assert done.stdout.splitlines()[-1].startswith("NOTHING was restored"), done.stdout
+    assert len(keys(durable)) == 101
+    left = {path.name for path in durable.folder.iterdir()}
+    assert not {name for name in left if name.startswith(("before-", "restor"))}, left
+
+
+@pytest.mark.parametrize(
+    ("program", "content", "says"),
+    [
+        ("cat", "head -c 5; echo 'cat: write error: No space left on device' >&2; exit 1", "No space left"),
+        (
+            "redis-cli",
+            '{} "$@" | sed s/aof_last_bgrewrite_status:ok/aof_last_bgrewrite_status:err/',
+            "Redis did not write an append-only file",
+        ),
+    ],
+)
+def test_a_full_disk_leaves_redis_as_it_was(
+    durable: Redis,
+    folder: Path,
+    env: dict[str, str],
+    tmp_path: Path,
+    program: str,
+    content: str,
+    says: str,
+) -> None:
+    """Nor does the copy stay, which would take the room that Redis itself needs."""
+    with redis.Redis.from_url(durable.url) as client:
+        client.mset({f"old {i}": i for i in range(100)})
+        backup(env, "run")
+        client.set("new", 1)
+    (programs := tmp_path / "bin").mkdir()
+    (programs / program).write_text(f"#!/bin/sh\n{content.format(find('redis-cli'))}\n")
+    (programs / program).chmod(0o755)
+    changed = {**env, "PATH": f"{programs}:{env['PATH']}"}
+    if program == "redis-cli":
+        changed["OPS_REDIS_CLI"] = str(programs / program)
+    Control(folder / "control").write("environment", changed)
+    done = restore(folder)
+    assert done.returncode == 1, (done.stdout, done.stderr)
+    assert says in done.stderr
+    assert done.stdout.splitlines()[-1].startswith("NOTHING was restored"), done.stdout
     assert len(keys(durable)) == 101
     left = {path.name for path in durable.folder.iterdir()}
     assert not {name for name in left if name.startswith(("before-", "restor"))}, left
@@ -189,6 +231,8 @@ def test_an_interruption_does_not_leave_redis_without_files(
         f'#!/bin/sh\n{shutil.which("mv")} "$@"\ncase "$*" in *before-*) kill -INT $PPID ;; esac\n'
     )
     (programs / "mv").chmod(0o755)
-    done = restore(folder, f"{programs}:{os.environ['PATH']}")
+    # What the stack has written comes after the script's own path.
+    Control(folder / "control").write("environment", {**env, "PATH": f"{programs}:{env['PATH']}"})
+    done = restore(folder)
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert len(keys(durable)) == 100

@@ -557,7 +557,7 @@ def test_restore_redis(host: Host) -> None:
         "stop posthub_celery_worker",
         "stop posthub_celery_beat",
         "stop posthub_redis_prod",
-        "cat > /data/restored.rdb",
+        "sh /data/restored.rdb",
         "sh posthub_redis_prod -eu -s -- /data",
         "--wait-timeout 240 posthub_redis_prod",
         "--wait-timeout 240 posthub_celery_worker",
