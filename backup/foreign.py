@@ -9,7 +9,7 @@ import logging
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +30,7 @@ from backup.postgres.identifiers import NAME, unquoted
 from backup.postgres.statements import split
 from backup.programs import Programs, clean_environment
 from backup.progress import Progress, silent
-from backup.restore.partitions import attachments
+from backup.restore.partitions import attachments, topmost
 from backup.run import TOOL
 from backup.verify.digests import digests
 from backup.wiring import Wiring
@@ -156,24 +156,19 @@ def _check_rows(programs: Programs, archive: Path, loaded: script.Loaded, check:
 
     A partitioned table and its partitions are counted together: the script may load rows through any of them.
     """
-    above = {each.child: each.parent for each in attachments(programs, archive)}
+    tops = topmost(attachments(programs, archive))
     rows, found = Counter[Name](), Counter[Name]()
     for name, number in loaded.rows.items():
-        rows[_topmost(name, above)] += number
+        rows[tops.get(name, name)] += number
     for table in _tables(programs, archive, check):
-        found[_topmost((table.schema_name, table.name), above)] += table.rows
+        name = (table.schema_name, table.name)
+        found[tops.get(name, name)] += table.rows
     for name, number in rows.items():
         if found[name] != number:
             raise DumpError(
                 f"{'.'.join(name)} has {number} rows in the file, and {found[name]} once it was loaded",
                 hint="load it by hand, and see why",
             )
-
-
-def _topmost(name: Name, above: Mapping[Name, Name]) -> Name:
-    while name in above:
-        name = above[name]
-    return name
 
 
 def _store(

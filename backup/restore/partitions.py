@@ -69,6 +69,18 @@ def attachments(programs: Programs, archive: Path) -> list[Attachment]:
     ]
 
 
+def topmost(attached: Iterable[Attachment]) -> dict[tuple[str, str], tuple[str, str]]:
+    """For each partition, the topmost table above it."""
+    above = {each.child: each.parent for each in attached}
+
+    def top(name: tuple[str, str]) -> tuple[str, str]:
+        while name in above:
+            name = above[name]
+        return name
+
+    return {child: top(child) for child in above}
+
+
 def with_partitions(
     tables: Iterable[Table],
     parents: Collection[tuple[str, str]],

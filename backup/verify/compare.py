@@ -184,7 +184,7 @@ def compare_dumps(
         else ["the major version differs from the original: rows were compared, definitions were not"]
     )
     differences = []
-    moved = only_moved(_parts(digests_of_archive), _parts(found))
+    moved = only_moved(parts(digests_of_archive), parts(found))
     shapes = {key[1:]: each.shape for key, each in found.items() if key[0] == "TABLE" and each.shape}
     left_out = rows_left_out(manifest, _without_rows(digests_of_archive, found))
     for key, wanted, got in compare(digests_of_archive, found):
@@ -275,7 +275,8 @@ def _harmless(
     return ""
 
 
-def _parts(digests: Digests) -> dict[tuple[str, str], Part]:
+def parts(digests: Digests) -> dict[tuple[str, str], Part]:
+    """The rows of partitions that a table above them routes."""
     return {
         key[1:]: Part(each.root, each.rows or 0, each.bag)
         for key, each in digests.items()
