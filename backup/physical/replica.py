@@ -164,6 +164,7 @@ def replica(
     progress: Progress = silent,
     *,
     written: Written = ignore,
+    direct: bool = False,
 ) -> Iterator[Replica]:
     """Unpack a base backup into a private folder, which is removed afterwards.
 
@@ -171,6 +172,7 @@ def replica(
         parent: where the folder is created.
         progress: called with the number of stored bytes that were read.
         written: called with each file of the data, and its size in bytes, once it is unpacked.
+        direct: write its large files past the page cache; only if they are not read again soon.
 
     Raises:
         DamagedError: the base backup is damaged.
@@ -184,12 +186,13 @@ def replica(
         check_space(folder, int(manifest.raw_bytes * SPACE_FACTOR) + SPACE_EXTRA, "the recovery")
         made = Replica(wiring, entry, segments, folder)
         made.own.mkdir(mode=0o700)
-        if differences := _unpack_all(made, progress, written):
+        unpacking = partial(unpack, written=written, direct=direct)
+        if differences := _unpack_all(made, progress, unpacking):
             raise DamagedError(entry.id, differences)
         yield made
 
 
-def _unpack_all(made: Replica, progress: Progress, written: Written) -> list[Difference]:
+def _unpack_all(made: Replica, progress: Progress, unpacking: Callable[..., None]) -> list[Difference]:
     manifest, wiring, folder = made.entry.manifest, made.wiring, made.folder
     check = guarded(wiring, folder)
     differences = list(implausible(wiring, made.entry))
@@ -201,11 +204,11 @@ def _unpack_all(made: Replica, progress: Progress, written: Written) -> list[Dif
             differences.append(found)
             continue
         if stored.role == "base":
-            differences += _unpacked(made, stored, folder / DATA, check, progress, written)
+            differences += _unpacked(made, stored, folder / DATA, check, progress, unpacking)
         elif stored.role == "tablespace":
             oid = stored.name.partition(".")[0]
             spaces[oid] = made.own / f"tablespace-{oid}"
-            differences += _unpacked(made, stored, spaces[oid], check, progress, written)
+            differences += _unpacked(made, stored, spaces[oid], check, progress, unpacking)
         elif stored.role == "base-manifest":
             differences += object_differences(
                 stored, _fetched(made, stored, folder / _FILES, check, progress)
@@ -221,9 +224,9 @@ def _unpacked(
     target: Path,
     check: Callable[[], None],
     progress: Progress,
-    written: Written,
+    unpacking: Callable[..., None],
 ) -> list[Difference]:
-    with BackgroundWriter(partial(unpack, folder=target, check=check, written=written)) as writer:
+    with BackgroundWriter(partial(unpacking, folder=target, check=check)) as writer:
         got = _fetched(made, stored, None, check, progress, writer.write)
         differences = object_differences(stored, got)
         if not differences:

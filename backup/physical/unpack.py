@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Self, cast
 
 from backup.errors import VerificationError
+from backup.physical.direct import LEAST, DirectFile
 
 # Where a server looks for tablespaces, by the object id of each.
 TABLESPACES = "pg_tblspc"
@@ -31,12 +32,20 @@ def ignore(*_: object) -> None:
     """Do nothing with what is written."""
 
 
-def unpack(stream: IO[bytes], folder: Path, check: Callable[[], None], written: Written = ignore) -> None:
+def unpack(
+    stream: IO[bytes],
+    folder: Path,
+    check: Callable[[], None],
+    written: Written = ignore,
+    *,
+    direct: bool = False,
+) -> None:
     """Unpack one archive, which arrives as a stream.
 
     Args:
         folder: created if it is missing.
         written: called with each file, and its size in bytes, once it is complete.
+        direct: write large files past the page cache, for data that is not read again soon.
 
     Raises:
         VerificationError: it is not an archive of plain files and folders below its own root, or it is damaged.
@@ -47,7 +56,7 @@ def unpack(stream: IO[bytes], folder: Path, check: Callable[[], None], written: 
         with tarfile.open(fileobj=cast("IO[bytes]", source), mode="r:", tarinfo=_Member) as archive:
             for member in archive:
                 check()
-                _extract(source, member, folder, check, written)
+                _extract(source, member, folder, check, written, direct=direct)
                 archive.members.clear()  # type: ignore[attr-defined]  # it would keep all of them in memory
     except (tarfile.TarError, EOFError, ValueError, ArithmeticError, RecursionError) as error:
         raise VerificationError(f"an archive of the base backup is damaged: {error}", hint=_HINT) from None
@@ -114,7 +123,13 @@ def link_tablespaces(data: Path, tablespaces: dict[str, Path]) -> None:
 
 
 def _extract(
-    source: _Forward, member: tarfile.TarInfo, folder: Path, check: Callable[[], None], written: Written
+    source: _Forward,
+    member: tarfile.TarInfo,
+    folder: Path,
+    check: Callable[[], None],
+    written: Written,
+    *,
+    direct: bool,
 ) -> None:
     target = folder / _inside(member.name)
     if member.isdir():
@@ -130,7 +145,7 @@ def _extract(
         )
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, left = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), member.size
-    with os.fdopen(handle, "wb") as file:
+    with DirectFile(handle) if direct and left >= LEAST else os.fdopen(handle, "wb") as file:
         while left and (piece := source.some(left)):
             check()
             file.write(piece)

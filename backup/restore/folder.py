@@ -70,7 +70,16 @@ def restore_folder(
         parent = folder.parent
         with (
             Flusher() as flusher,
-            replica(wiring, candidate.entry, segments, parent, reporter.bytes, written=flusher.add) as made,
+            replica(
+                wiring,
+                candidate.entry,
+                segments,
+                parent,
+                reporter.bytes,
+                written=flusher.add,
+                # Replay hardly reads it: the WAL since the checkpoint of the base backup has whole pages.
+                direct=True,
+            ) as made,
         ):
             reporter.step(STEPS[1])
             with made.at(made.target(goal)) as paused:

@@ -43,9 +43,10 @@ def contents() -> dict[str, bytes]:
     return {f"base/{size}": chance.randbytes(size) for size in chance.sample(SIZES, len(SIZES))}
 
 
+@pytest.mark.parametrize("direct", [False, True])
 @pytest.mark.parametrize("seed", range(4))
 def test_files_arrive_whole_from_pieces_of_any_size(
-    contents: dict[str, bytes], seed: int, tmp_path: Path
+    contents: dict[str, bytes], seed: int, tmp_path: Path, direct: bool
 ) -> None:
     written: list[tuple[Path, int]] = []
     unpack(
@@ -53,6 +54,7 @@ def test_files_arrive_whole_from_pieces_of_any_size(
         tmp_path / "data",
         lambda: None,
         lambda file, size: written.append((file, size)),
+        direct=direct,
     )
     assert {f"base/{path.name}": path.read_bytes() for path in (tmp_path / "data/base").iterdir()} == contents
     assert written == [(tmp_path / "data" / name, len(data)) for name, data in contents.items()]
