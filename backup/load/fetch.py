@@ -13,6 +13,7 @@ import zstandard
 from backup.cancellation import never
 from backup.catalogue.manifest import StoredObject
 from backup.errors import NoIdentityError, NotFoundError, SpaceError, VerificationError
+from backup.pipeline import apart
 from backup.pipeline.encrypt import Identity, Reader, decrypt
 from backup.pipeline.readahead import BackgroundWriter, Seen, read_ahead
 from backup.progress import Progress, silent
@@ -66,7 +67,7 @@ def fetch(
             closing(_Hashed(store.stream(key), progress, check)) as reader,
         ):
             target_file = _Plain(file, plain, stored.raw_bytes, check)
-            problem = _decode(reader, target_file, stored.encryption, identities)
+            problem = _decode(reader, target_file, stored, identities)
             reader.drain()
             if isinstance(problem, NoIdentityError) and reader.digest == stored.sha256:
                 raise problem  # the keys are at fault, not the backup
@@ -86,12 +87,13 @@ def fetch(
 
 
 def _decode(
-    reader: "_Hashed", file: "_Plain", encryption: str | None, identities: tuple[Identity, ...]
+    reader: "_Hashed", file: "_Plain", stored: StoredObject, identities: tuple[Identity, ...]
 ) -> OpsError | None:
     with BackgroundWriter(file.decompress) as writer:
         try:
-            if encryption:
-                decrypt(reader, writer, identities)
+            if stored.encryption:
+                by = decrypt if stored.stored_bytes < apart.LEAST else apart.decrypt_apart
+                by(reader, writer, identities)
             else:
                 while data := reader.read(1 << 16):
                     writer.write(data)

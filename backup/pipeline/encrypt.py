@@ -75,9 +75,19 @@ def decrypt(reader: Reader, writer: Writer, identities: Sequence[Identity]) -> N
     try:
         pyrage.decrypt_io(reader, writer, list(identities))
     except pyrage.DecryptError as error:
-        raise NoIdentityError(f"decryption failed: {error}", hint=_HINT) from error
+        raise no_identity(str(error)) from error
     except OSError as error:
-        raise VerificationError(f"decryption failed: {error}", hint=_HINT) from error
+        raise damaged(str(error)) from error
+
+
+def no_identity(reason: str) -> NoIdentityError:
+    """The error if no identity matches."""
+    return NoIdentityError(f"decryption failed: {reason}", hint=_HINT)
+
+
+def damaged(reason: str) -> VerificationError:
+    """The error if the ciphertext was changed."""
+    return VerificationError(f"decryption failed: {reason}", hint=_HINT)
 
 
 def _parse_recipient(text: str) -> Recipient:

@@ -21,7 +21,7 @@ _STDERR_LINES = 40
 _STOP_SECONDS = 3.0
 _POLL_SECONDS = 1.0
 # Linux: fewer context switches between the dump and this process.
-_F_SETPIPE_SZ = 1031
+F_SETPIPE_SZ = 1031
 
 
 class Source(ABC):
@@ -84,7 +84,7 @@ class ChildSource(Source):
         assert self._process.stdout is not None
         self._out = self._process.stdout.fileno()
         with suppress(OSError):
-            fcntl.fcntl(self._out, _F_SETPIPE_SZ, CHUNK)
+            fcntl.fcntl(self._out, F_SETPIPE_SZ, CHUNK)
         self._listener = threading.Thread(target=self._listen, name=f"{self.name} errors", daemon=True)
         self._listener.start()
 

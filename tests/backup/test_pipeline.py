@@ -12,7 +12,7 @@ import zstandard
 
 from backup.errors import DumpError, StoreError, VerificationError
 from backup.load.fetch import fetch
-from backup.pipeline import ChildSource, PackingOptions, Source, transfer
+from backup.pipeline import ChildSource, PackingOptions, Source, apart, transfer
 from backup.pipeline.encrypt import decrypt, parse_identities, parse_recipients
 from backup.store import MemoryStore, PartSizes
 from sidecar import UsageError
@@ -136,8 +136,12 @@ def test_unsupported_kinds_of_keys_get_a_short_message() -> None:
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("least", [0, apart.LEAST])
 @pytest.mark.parametrize("damage", ["none", "flip", "truncate", "extend", "remove"])
-def test_a_fetch_reports_what_is_wrong(tmp_path: Path, encrypted: bool, damage: str) -> None:
+def test_a_fetch_reports_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encrypted: bool, least: int, damage: str
+) -> None:
+    monkeypatch.setattr(apart, "LEAST", least)
     identity = pyrage.x25519.Identity.generate()
     store = MemoryStore()
     packing = PackingOptions(threads=1, recipients=(identity.to_public(),) if encrypted else ())
