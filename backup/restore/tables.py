@@ -35,7 +35,7 @@ from backup.progress import Reporter
 from backup.restore.partitions import Attachment, attachments, topmost, with_partitions
 from backup.verify.compare import parts
 from backup.verify.digests import HEADER, Digest, Key, compare, digests, key_of
-from backup.verify.moved_rows import only_moved
+from backup.verify.moved_rows import only_moved, shown
 from backup.wiring import Wiring
 from sidecar import UsageError
 
@@ -213,7 +213,9 @@ class StatementRewriter:
         self._key: Key | None = None
         self._new = schema.encode()
         self._wanted = {
-            (kind, table.schema_name, table.name) for table in tables for kind in ("TABLE", "TABLE DATA")
+            (kind, shown(table.schema_name), shown(table.name)): (table.schema_name, table.name)
+            for table in tables
+            for kind in ("TABLE", "TABLE DATA")
         }
         self._statements = [_statement(table, schema, quoted) for table in tables]
 
@@ -245,10 +247,9 @@ class StatementRewriter:
     def _routed(self, copy: bytes) -> bytes:
         """The COPY statement of a partition, into a table among ours."""
         found = _TARGET.match(copy)
-        names = {(table.schema_name, table.name) for table in self.tables}
-        if self._key is None or found is None or (unquoted(found[1]), unquoted(found[2])) in names:
+        own = self._wanted.get(self._key) if self._key else None
+        if own is None or found is None or (unquoted(found[1]), unquoted(found[2])) in self._wanted.values():
             return copy
-        own = self._key[1:]
         schema, name = (self._quoted[each].encode() for each in self._roots.get(own, own))
         return b"COPY " + schema + b"." + name + copy[found.end() :]
 
@@ -412,13 +413,18 @@ def _copying(side: Side, tables: Iterable[Table]) -> Iterator[tuple[str, str]]:
 
 def _compare(wiring: Wiring, archive: Path, rewriter: StatementRewriter, side: Side) -> Iterator[Difference]:
     expected, found = _expected(wiring, archive, rewriter), _actual(wiring, side, archive.parent)
-    rows = {table.name: table.rows for table in rewriter.tables}
+    rows = {shown(table.name): table.rows for table in rewriter.tables}
     # The hash of a value may have changed since the backup.
     moved = only_moved(parts(expected), parts(found))
     for key, wanted, got in compare(expected, found):
         if key[1:] in moved:
             continue
         yield Difference(kind=key[0].lower(), object=f"{key[1]}.{key[2]}", expected=wanted, found=got)
+    restored = {name for _, _, name in found}
+    for name in sorted(name for name, number in rows.items() if number and name not in restored):
+        yield Difference(
+            kind="rows", object=f"{side.schema}.{name}", expected=str(rows[name]), found="nothing"
+        )
     for (_, schema, name), digest in found.items():
         if digest.rows != rows.get(name) and (schema, name) not in moved:
             yield Difference(

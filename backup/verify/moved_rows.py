@@ -89,6 +89,9 @@ def _sums(parts: Mapping[Table, Part]) -> dict[bytes, tuple[int, int]]:
 
 
 def _shown(name: bytes) -> str:
+    return shown(unquoted(name).encode(errors="surrogateescape").decode(errors="replace"))
+
+
+def shown(name: str) -> str:
     """A name as an object's heading shows it: on one line."""
-    text = unquoted(name).encode(errors="surrogateescape").decode(errors="replace")
-    return text.replace("\n", " ").replace("\r", " ")
+    return name.replace("\n", " ").replace("\r", " ")

@@ -468,6 +468,22 @@ def test_partitioned_tables_and_whole_schemas(
     assert value(postgres, name, 'SELECT count(*) FROM shop."Big One"') == 41
 
 
+def test_a_table_whose_name_has_two_lines(
+    command: Command, postgres: Postgres, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dump shows the name on one line in the heading of the table."""
+    name = new_database('CREATE TABLE "two\nlines" (a int); INSERT INTO "two\nlines" VALUES (7)', "lines")
+    there = {"DATABASE_URL": postgres.url_for(name)}
+    command.passed("run", **there)
+    done = command.passed("restore", "--table", "two\nlines", "--schema", "side", **there)
+    assert (done["rows"], done["differences"]) == (1, [])
+    assert value(postgres, name, 'SELECT a FROM side."two\nlines"') == 7
+    # Whatever the reason, a table that did not come back is a difference.
+    monkeypatch.setattr(tables, "_carry_out", lambda *_: None)
+    done = command("restore", "--table", "two\nlines", "--schema", "side", **there)
+    done.fails(1, "expected 1, found nothing")
+
+
 def test_partitions_by_hash_of_an_enumeration(
     command: Command, postgres: Postgres, new_database: NewDatabase
 ) -> None:
