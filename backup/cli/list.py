@@ -1,6 +1,6 @@
 """``python -m backup list``."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -152,7 +152,7 @@ def _summary(wiring: Wiring, history: History, shown: int) -> str:
     return f"{history.database}{here}: {', '.join(parts)}"
 
 
-def _print_table(console: Console, now: datetime, entries: Iterable[Entry]) -> None:
+def _print_table(console: Console, now: datetime, entries: Sequence[Entry]) -> None:
     """Print one line for each; rich's tables take as much time as reading the store."""
     cells = [("id", "age", "stored", "rows", Text("state"))]
     cells += [
@@ -168,9 +168,12 @@ def _print_table(console: Console, now: datetime, entries: Iterable[Entry]) -> N
     if len(cells) == 1:
         return
     widths = [max(len(row[column]) for row in cells) for column in range(4)]
+    differing = {entry.id: entry.manifest.anomalies for entry in entries}
     for backup_id, *figures, label in cells:
         shown = "  ".join(f"{cell:>{width}}" for cell, width in zip(figures, widths[1:], strict=True))
         console.print(Text.assemble(f"{backup_id:<{widths[0]}}  {shown}  ", label), soft_wrap=True)
+        for anomaly in differing.get(backup_id, ()):
+            console.print(Text(f"  unlike: {cli.printable(anomaly)}", "yellow"), soft_wrap=True)
 
 
 def _coloured(entry: Entry) -> Text:

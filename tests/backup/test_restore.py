@@ -332,6 +332,7 @@ def test_unlike(command: Command, postgres: Postgres, shop: str) -> None:
     assert listed[unlike][0], listed
     assert any(fell in each for each in listed[unlike][1])
     assert "unverified, unlike" in command("list").out
+    assert f"unlike: {fell}" in command("list").out
     assert fell in command("show", unlike).out
     state = new_state(wire(BackupSettings.load(command.environ)))
     state.refresh()
@@ -345,6 +346,7 @@ def test_unlike(command: Command, postgres: Postgres, shop: str) -> None:
     assert usual[-1] in done.err
     assert "nothing was restored" in done.err
     assert fell in command("restore", unlike, "--dry-run").err
+    assert fell in command("restore", unlike, "--table", "posts", "--dry-run").err
     into = command.passed("restore", unlike)["into"]
     assert fell in command("promote", into, "--dry-run").err
 
