@@ -21,11 +21,11 @@ import psycopg
 from backup.cancellation import OutOfTimeError, limited
 from backup.catalogue.signatures import name_of
 from backup.confinement import strength
-from backup.errors import KeptError, PreflightError, StoreError
+from backup.errors import KeptError, PreflightError, StoreError, VerificationError
 from backup.exposure import short_secrets, unencrypted
 from backup.hooks import AFTER, BEFORE, unstartable
 from backup.load.space import room
-from backup.load.throwaway import find_files, server_options
+from backup.load.throwaway import cluster, find_files, server_options
 from backup.physical.fitness import Finding, findings
 from backup.physical.walsender import WalSender
 from backup.pipeline.encrypt import decrypt, encrypt
@@ -41,7 +41,14 @@ from backup.targets import Database, PostgresTarget, RedisTarget, ServerTarget, 
 from backup.verify import configured
 from backup.verify.checks import usable
 from backup.verify.place import lacking
-from backup.verify.provable import ARCHIVE_FACTOR, SPACE_FACTOR, suspicions, too_long
+from backup.verify.provable import (
+    ARCHIVE_FACTOR,
+    CLIENT_PROGRAMS,
+    SERVER_PROGRAMS,
+    SPACE_FACTOR,
+    suspicions,
+    too_long,
+)
 from backup.wiring import Wiring
 from sidecar import OpsError
 from sidecar.humanize import size
@@ -55,8 +62,9 @@ CHECK_SECONDS = 60.0
 LOCKED_SECONDS = 5
 # How servers name a lock when they refuse to delete an object.
 _LOCKED = re.compile(r"lock|retention|retain|worm|immutab", re.IGNORECASE)
-CLIENT_PROGRAMS = ("pg_restore", "pg_dump", "pg_dumpall")
-SERVER_PROGRAMS = ("initdb", "postgres", *CLIENT_PROGRAMS)
+
+
+_DEFAULT_VERSION = re.compile(r"^\s*default_version\s*=\s*'([^']*)'", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -332,6 +340,19 @@ def _programs_checks(wiring: Wiring) -> Iterator[Check]:
     yield _carried_out("programs", lambda: _programs(wiring))
     if wiring.settings.verify_url is None:
         yield _carried_out("user", _user)
+        if wiring.settings.verify_options:
+            yield _carried_out("BACKUP_VERIFY_OPTIONS", lambda: _options(wiring))
+
+
+def _options(wiring: Wiring) -> str | Check:
+    """Whether a throwaway server starts with the settings that it is given."""
+    settings = wiring.settings
+    options = server_options(settings.verify_options)
+    try:
+        with cluster(wiring.programs, superuser="postgres", parent=settings.work_dir, options=options):
+            return f"a throwaway server starts with {', '.join(options)}"
+    except VerificationError as error:
+        return Check("BACKUP_VERIFY_OPTIONS", False, error.message, "correct BACKUP_VERIFY_OPTIONS")
 
 
 def _programs(wiring: Wiring) -> str | Check:
@@ -487,10 +508,13 @@ def _verifiable_there(wiring: Wiring, target: PostgresTarget, given: Address) ->
     """Whether the server of BACKUP_VERIFY_URL has what a verification needs."""
     with session(target.address) as connection:
         names = [extension.name for extension in inventory.extensions(connection)]
-        owners = inventory.owners(connection)
+        owners, major = inventory.owners(connection), connection.info.server_version // 10000
+    name = f"postgres {target.name}: verification"
     if lacks := list(configured.lacking(given, wiring.programs, names, owners)):
-        name = f"postgres {target.name}: verification"
         return Check(name, False, "; ".join(what for what, _ in lacks), lacks[0][1])
+    if (there := configured.major(given)) < major:
+        detail = f"BACKUP_VERIFY_URL: PostgreSQL {there} runs there, which may not know what the database has, of {major}"
+        return Check(name, None, detail, f"use a server of PostgreSQL {major}")
     return "BACKUP_VERIFY_URL: version, extensions and privileges suffice"
 
 
@@ -563,9 +587,9 @@ def _server_clock(target: PostgresTarget) -> str | Check:
 
 def _extensions(wiring: Wiring, target: PostgresTarget) -> str | Check:
     with session(target.address) as connection:
-        wanted = [extension.name for extension in inventory.extensions(connection)]
+        versions = {extension.name: extension.version for extension in inventory.extensions(connection)}
     folder = wiring.programs.extension_folder()
-    missing = [name for name in wanted if not (folder / f"{name}.control").exists()]
+    missing = [name for name in versions if not (folder / f"{name}.control").exists()]
     if missing:
         return Check(
             f"postgres {target.name}: extensions",
@@ -573,7 +597,24 @@ def _extensions(wiring: Wiring, target: PostgresTarget) -> str | Check:
             f"missing here: {', '.join(missing)}; a backup could not be verified",
             f"install them into {folder}",
         )
-    return ", ".join(wanted)
+    here = {name: _default_version(folder / f"{name}.control") for name in versions}
+    other = [name for name, version in versions.items() if here[name] not in ("", version)]
+    if other:
+        return Check(
+            f"postgres {target.name}: extensions",
+            None,
+            "; ".join(
+                f"{name} has version {versions[name]} on the server and {here[name]} here" for name in other
+            ),
+            "use the same versions: a verification may not know types and functions of another one",
+        )
+    return ", ".join(versions)
+
+
+def _default_version(control: Path) -> str:
+    """The version that CREATE EXTENSION creates; empty if its file does not state one."""
+    found = _DEFAULT_VERSION.search(control.read_text(encoding="utf-8", errors="replace"))
+    return found[1] if found else ""
 
 
 def _connections(wiring: Wiring) -> str | Check:

@@ -127,6 +127,13 @@ class Programs:
             )
         return Path(found[1]) / "extension"
 
+    def library_folder(self) -> Path | None:
+        """The folder with the libraries of PostgreSQL's extensions; None if it is in no usual place."""
+        shared = self.extension_folder().parent
+        before, _, after = str(shared).rpartition("/share")
+        beside = Path(f"{before}/lib{after}")
+        return next((each for each in (beside, beside / "lib") if (each / "plpgsql.so").exists()), None)
+
 
 def _ran(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
     try:

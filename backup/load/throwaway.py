@@ -445,7 +445,8 @@ def _wait(
         time.sleep(0.05)
     last_lines = end_of_log(folder).strip()[-400:]
     raise VerificationError(
-        f"the throwaway server did not start: {last_lines}", hint="run: python -m backup doctor"
+        f"the throwaway server did not start: {last_lines}",
+        hint="run: python -m backup doctor; or correct BACKUP_VERIFY_OPTIONS, if it is set",
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from backup.cancellation import answered
 from backup.errors import BusyError, DumpError
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 KEY = "posthub-ops:backup:lock"
 LIFE_SECONDS = 60
+RIGHTS = f"+set +get +del +expire ~{KEY}"
 # If the server does not answer, the lock expires by itself.
 RELEASE_SECONDS = 2.0
 
@@ -45,7 +46,7 @@ class KeyLock:
         self._thread.join(RELEASE_SECONDS)
         try:
             if answered(lambda: self._client.get(KEY)) == self._token.encode():
-                answered(lambda: self._client.delete(KEY))
+                _remove(self._client)
         except (RedisError, OpsError):
             log.info("the lock in Redis remains until it expires seconds=%d", LIFE_SECONDS)
 
@@ -62,6 +63,24 @@ class NoLock:
 
     def confirm(self) -> None:
         """There is no lock to lose."""
+
+
+def _lacking(client: "Redis") -> str:
+    """The server's refusal if our user may not read or renew the lock, which would seem lost at the end; empty if it may."""
+    try:
+        answered(lambda: client.get(KEY))
+        answered(lambda: client.expire(KEY, LIFE_SECONDS))
+    except NoPermissionError as error:
+        return str(error)
+    return ""
+
+
+def _remove(client: "Redis") -> None:
+    """Remove the lock; a user that may not delete it lets it expire at once."""
+    try:
+        answered(lambda: client.delete(KEY))
+    except NoPermissionError:
+        answered(lambda: client.set(KEY, "", px=1))
 
 
 @contextmanager
@@ -84,6 +103,12 @@ def key_lock(address: RedisAddress) -> Iterator[KeyLock | NoLock]:
             f"another backup of Redis {address} is in progress",
             hint=f"wait; the lock of a dead run expires within {LIFE_SECONDS} seconds",
         )
+    if lacks := _lacking(client):
+        _remove(client)
+        log.warning("Redis %s: %s, so the run has no lock; its user needs %s", address, lacks, RIGHTS)
+        yield NoLock()
+        client.close()
+        return
     lock = KeyLock(client, token)
     try:
         yield lock

@@ -58,6 +58,12 @@ def lacking(
             )
 
 
+def major(address: Address) -> int:
+    """The major version of PostgreSQL there."""
+    with databases(address) as there, session(there.maintenance) as connection:
+        return connection.info.server_version // 10000
+
+
 def refused(errors: list[str]) -> Iterator[str]:
     """A description if a restore failed because of the role's privileges."""
     if any(map(_REFUSED.search, errors)):

@@ -27,6 +27,11 @@ SELECT n.nspname || '.' || c.collname, c.collprovider::text, c.collcollate, c.co
 FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
 WHERE c.oid >= 16384 AND c.collprovider IN ('c', 'i') ORDER BY 1
 """
+# Libraries of functions in C, which extensions and users create.
+_FUNCTIONS = """
+SELECT probin, min(n.nspname || '.' || proname) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE p.oid >= 16384 AND probin IS NOT NULL GROUP BY probin ORDER BY 1
+"""
 # The settings that a restore sets again: those of this database and of all roles.
 _SETTINGS = """
 SELECT split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1)
@@ -54,6 +59,7 @@ def lacking(
     yield from _preloaded(connection, options)
     yield from _locales(connection, server, programs)
     yield from _settings(connection, shared)
+    yield from _libraries(connection, programs.library_folder())
     for dictionary, template, text in connection.execute(_DICTIONARIES):
         for file in _files(template, text):
             if not (shared / "tsearch_data" / file).exists():
@@ -98,6 +104,18 @@ def _locales(
             )
         elif provider == "c" and what != "the database" and (names := _missing(collate, ctype)):
             yield f"the locale {', '.join(names)} of {what} is missing here", advice
+
+
+def _libraries(connection: Connection[TupleRow], folder: Path | None) -> Iterator[tuple[str, str]]:
+    if folder is None:
+        return
+    for library, function in connection.execute(_FUNCTIONS):
+        file = folder / library.removeprefix("$libdir/")  # an absolute path stays as it is
+        if not (file.exists() or file.with_name(f"{file.name}.so").exists()):
+            yield (
+                f"the library {library} of the function {function} is missing here",
+                f"install it into {folder}, or set BACKUP_VERIFY_URL",
+            )
 
 
 def _settings(connection: Connection[TupleRow], shared: Path) -> Iterator[tuple[str, str]]:

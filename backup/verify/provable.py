@@ -19,6 +19,9 @@ from backup.load.space import room
 from backup.programs import Programs
 from sidecar.humanize import size
 
+# What a verification on a configured server runs, and one on a throwaway server.
+CLIENT_PROGRAMS = ("pg_restore", "pg_dump", "pg_dumpall")
+SERVER_PROGRAMS = ("initdb", "postgres", *CLIENT_PROGRAMS)
 # Disk space for the archive and the restored database with its indexes, as a multiple of the plain size.
 SPACE_FACTOR = 3.0
 # The same for the archive alone, if another server restores it.
@@ -64,6 +67,8 @@ def beforehand(
         given: whether the server is a configured one, which :mod:`backup.verify.configured` asks.
         floor: see :func:`no_room`.
     """
+    if lacks := list(missing(programs, CLIENT_PROGRAMS if given else SERVER_PROGRAMS)):
+        return lacks
     factor = ARCHIVE_FACTOR if given else SPACE_FACTOR
     return [
         *_programs(manifest, programs),
@@ -71,6 +76,12 @@ def beforehand(
         *([] if given else too_long(folder)),
         *no_room(int(manifest.raw_bytes * factor), folder, floor),
     ]
+
+
+def missing(programs: Programs, names: Iterable[str]) -> Iterator[str]:
+    """A description if programs are missing here."""
+    if lacks := [name for name in names if not programs.has(name)]:
+        yield f"programs are missing here: {', '.join(lacks)}: install them, or set {programs.variable} to their folder"
 
 
 def afterwards(differences: Sequence[Difference], suspicions: Iterable[str]) -> list[str]:

@@ -26,6 +26,8 @@ from backup.wiring import Wiring
 
 DATABASE = "restored"
 PREFIX = "posthub_ops_verify_"
+# An extension that could not be created has none; then it is the one that would have been.
+_VERSIONS = "SELECT name, coalesce(installed_version, default_version) FROM pg_available_extensions WHERE name = ANY(%s) ORDER BY 1"
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,20 @@ class Scratch:
         name = there.locale or there.collate
         return [
             f"the locale {name} has version {here.collation_version} here, and {there.collation_version} on the original"
+        ]
+
+    def versions(self) -> list[str]:
+        """What has another version than on the original server: a restore may refuse what a version does not know."""
+        there, wanted = self.manifest.server, {each.name: each.version for each in self.manifest.extensions}
+        with session(self.database) as connection:
+            here = inventory.server(connection)
+            found = connection.execute(_VERSIONS, [list(wanted)]).fetchall()
+        older = here.version_number // 10000 < there.version_number // 10000
+        server = [f"PostgreSQL is {here.version} here, and {there.version} on the original"] if older else []
+        return server + [
+            f"the extension {name} has version {version} here, and {wanted[name]} on the original"
+            for name, version in found
+            if version != wanted[name]
         ]
 
 

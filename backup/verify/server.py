@@ -70,7 +70,7 @@ def verify_server(wiring: Wiring, entry: Entry, findings: Findings, progress: Pr
     """Verify at all levels; returns the version of the programs here. Differences and notes are added to the findings."""
     programs, manifest = wiring.programs, entry.manifest
     findings.unprovable += _beforehand(wiring, entry)
-    here = programs.version("postgres")
+    here = programs.version("postgres") if programs.has("postgres") else ""
     if findings.unprovable:
         return here
     findings.notes += LIMITS
@@ -106,9 +106,8 @@ def verify_server(wiring: Wiring, entry: Entry, findings: Findings, progress: Pr
 
 def _beforehand(wiring: Wiring, entry: Entry) -> Iterator[str]:
     programs, server = wiring.programs, entry.manifest.server
-    missing = [name for name in PROGRAMS if not programs.has(name)]
-    if missing:
-        yield f"programs are missing here: {', '.join(missing)}: set BACKUP_POSTGRES_BIN"
+    if lacks := list(provable.missing(programs, PROGRAMS)):
+        yield from lacks
         return
     if programs.major("postgres") != server.version_number // 10000:
         yield (

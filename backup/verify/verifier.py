@@ -16,7 +16,7 @@ from backup.catalogue.document import encode
 from backup.catalogue.manifest import Manifest, Role
 from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference, Report
-from backup.errors import UnprovableError, VerificationError
+from backup.errors import PreflightError, UnprovableError, VerificationError
 from backup.load.download import download
 from backup.load.execution import carry_out
 from backup.load.passes import Pass, passes
@@ -144,13 +144,14 @@ def _verify_postgres(wiring: Wiring, entry: Entry, findings: Findings, progress:
     findings.unprovable += provable.beforehand(
         manifest, programs, settings.work_dir, given=given is not None, floor=settings.work_dir_floor
     )
-    if given is not None:
+    here = programs.version("pg_restore") if programs.has("pg_restore") else ""
+    if given is not None and here:
         names = [extension.name for extension in manifest.extensions]
         lacks = configured.lacking(given, programs, names)
         findings.unprovable += [f"{what}: {advice}" for what, advice in lacks]
     usable(settings.verify_checks_dir, settings.verify_command)
     if findings.unprovable:
-        return programs.version("pg_restore")
+        return here
     used = "postgres" if given is None else "pg_restore"
     findings.suspicions += provable.suspicions(manifest.server, programs, used)
     findings.notes.append(NOT_COVERED)
@@ -178,7 +179,11 @@ def _verify_redis(wiring: Wiring, entry: Entry, findings: Findings, progress: Pr
     programs, manifest = wiring.redis_programs, entry.manifest
     needed, settings = int(manifest.raw_bytes * SPACE_FACTOR), wiring.settings
     findings.unprovable += provable.no_room(needed, settings.work_dir, settings.work_dir_floor)
-    here = str(product_here(programs, manifest.server.product or "redis"))
+    try:
+        here = str(product_here(programs, manifest.server.product or "redis"))
+    except PreflightError as error:
+        findings.unprovable.append(f"{error.message}: {error.hint}")
+        return ""
     if findings.unprovable:
         return here
     sweep_folders(wiring.settings.work_dir)
@@ -268,7 +273,7 @@ def _restore_and_compare(
             )
         findings.progress(raw_bytes(manifest, "archive"))
         findings.notes += [note] if note else []
-        findings.suspicions += [note] if note else place.sorting()
+        findings.suspicions += [*([note] if note else place.sorting()), *place.versions()]
         with findings.stages.measure("settings"):
             # Within the database: comments and settings are stored in the encoding of the session's.
             findings.differences += carry_out(

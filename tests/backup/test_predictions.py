@@ -10,11 +10,10 @@ import psycopg
 import pytest
 
 from backup.programs import Programs
+from backup.verify.provable import CLIENT_PROGRAMS, SERVER_PROGRAMS
 from stack.servers import Postgres
-from tests.backup.conftest import NewDatabase
+from tests.backup.conftest import NewDatabase, PostgresOf
 from tests.backup.restorekit import Command
-
-CLIENT_PROGRAMS = ("pg_dump", "pg_dumpall", "pg_restore")
 
 
 @pytest.fixture
@@ -130,10 +129,10 @@ def test_a_lock_of_a_session_counts_only_if_a_dump_would_wait_in_vain(
     assert failed(command, **there) == {}
 
 
-def client_only(programs: Path, folder: Path) -> str:
-    """A folder of programs like that of Debian's postgresql-client."""
+def with_programs(programs: Path, folder: Path, names: tuple[str, ...]) -> str:
+    """A folder with some of the programs; Debian's postgresql-client has only those of clients."""
     folder.mkdir()
-    for name in CLIENT_PROGRAMS:
+    for name in names:
         path = folder / name
         path.write_text(f'#!/bin/sh\nexec "{programs / name}" "$@"\n')
         path.chmod(0o755)
@@ -143,7 +142,7 @@ def client_only(programs: Path, folder: Path) -> str:
 def test_a_host_without_server_programs_that_verifies_elsewhere(
     command: Command, postgres: Postgres, programs: Path, tmp_path: Path
 ) -> None:
-    here = {"BACKUP_POSTGRES_BIN": client_only(programs, tmp_path / "client")}
+    here = {"BACKUP_POSTGRES_BIN": with_programs(programs, tmp_path / "client", CLIENT_PROGRAMS)}
     assert set(failed(command, **here)) >= {"programs"}
     here["BACKUP_VERIFY_URL"] = postgres.url_for("postgres")
     assert failed(command, **here) == {}
@@ -202,3 +201,102 @@ def test_the_room_is_that_of_the_newest_backup(
             found = failed(command, BACKUP_WORK_DIR_FLOOR="0", **there)
             report = command("verify", "--json", BACKUP_WORK_DIR_FLOOR="0", **there).json
         assert (found == {}, report["ok"]) == (enough, enough), found
+
+
+@pytest.mark.parametrize(
+    ("options", "starts"),
+    [
+        ("work_mem=banana", False),
+        ("shared_preload_libraries=nothing_here", False),
+        ("shared_preload_libraries=auto_explain; work_mem=8MB", True),
+    ],
+)
+def test_settings_of_the_throwaway_server_are_tried(command: Command, options: str, starts: bool) -> None:
+    command.passed("run")
+    more = {"BACKUP_VERIFY_OPTIONS": options}
+    assert (failed(command, **more) == {}) is starts
+    assert (command("verify", **more).status == 0) is starts
+
+
+def test_a_library_of_a_function_that_only_the_server_has(
+    command: Command, postgres: Postgres, new_database: NewDatabase
+) -> None:
+    name = new_database("SELECT 1", "library")
+    there = {"DATABASE_URL": postgres.url_for(name)}
+    with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
+        row = connection.execute("SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR'").fetchone()
+        assert row is not None
+        library = Path(row[0]) / f"only_there_{secrets.token_hex(3)}.so"
+        shutil.copy(Path(row[0]) / "autoinc.so", library)
+        try:
+            connection.execute(
+                f"CREATE FUNCTION f() RETURNS trigger LANGUAGE C AS '$libdir/{library.stem}', 'autoinc'".encode()
+            )
+            assert failed(command, **there) == {}
+            command.passed("run", **there)
+        finally:
+            library.unlink()
+    missing = f"the library $libdir/{library.stem} of the function public.f is missing here"
+    assert missing in failed(command, **there)[f"postgres {name}: verification"]
+    report = command("verify", "--json", **there).json
+    assert report["unprovable"] == ["an extension or library is missing here"]
+
+
+def test_an_extension_of_another_version(
+    command: Command, postgres: Postgres, new_database: NewDatabase, programs: Path
+) -> None:
+    """The type that an older version does not know is no damage."""
+    folder, name = Programs(programs).extension_folder(), f"walk{secrets.token_hex(3)}"
+    control = folder / f"{name}.control"
+    scripts = [folder / f"{name}--{version}.sql" for version in ("1.0", "2.0")]
+    try:
+        scripts[0].write_text("CREATE TYPE old AS ENUM ('x');")
+        scripts[1].write_text("CREATE TYPE old AS ENUM ('x'); CREATE TYPE new AS ENUM ('y');")
+        control.write_text("default_version = '2.0'\n")
+        database = new_database(f"CREATE EXTENSION {name}; CREATE TABLE t (a new)", "version")
+        there = {"DATABASE_URL": postgres.url_for(database)}
+        command.passed("run", **there)
+        control.write_text("default_version = '1.0'\n")
+        found = {each["name"]: each for each in command("doctor", "--json", **there).json}
+        remark = found[f"postgres {database}: extensions"]
+        assert remark["ok"] is None
+        assert f"{name} has version 2.0 on the server and 1.0 here" in remark["detail"]
+        report = command("verify", "--json", **there).json
+    finally:
+        for file in (control, *scripts):
+            file.unlink(missing_ok=True)
+    assert report["unprovable"] == [f"the extension {name} has version 1.0 here, and 2.0 on the original"]
+    assert command("list", "--json", **there).json[0]["state"] == "unprovable"
+
+
+def test_a_verifying_server_that_is_older(
+    command: Command, postgres: Postgres, postgres_of: PostgresOf, new_database: NewDatabase
+) -> None:
+    """Virtual columns came with PostgreSQL 18."""
+    name = new_database("CREATE TABLE t (a int, b int GENERATED ALWAYS AS (a * 2) VIRTUAL)", "virtual")
+    there = {
+        "DATABASE_URL": postgres.url_for(name),
+        "BACKUP_VERIFY_URL": postgres_of(15).url_for("postgres"),
+    }
+    command.passed("run", **there)
+    found = {each["name"]: each for each in command("doctor", "--json", **there).json}
+    assert found[f"postgres {name}: verification"]["ok"] is None
+    assert "PostgreSQL 15 runs there" in found[f"postgres {name}: verification"]["detail"]
+    report = command("verify", "--json", **there).json
+    assert any(why.startswith("PostgreSQL is 15.") for why in report["unprovable"]), report
+
+
+@pytest.mark.parametrize("missing", ["pg_restore", "postgres", "pg_dumpall"])
+def test_a_program_that_is_missing_is_no_failure_of_the_backup(
+    command: Command, programs: Path, tmp_path: Path, missing: str
+) -> None:
+    command.passed("run")
+    folder = with_programs(
+        programs, tmp_path / "some", tuple(name for name in SERVER_PROGRAMS if name != missing)
+    )
+    here = {"BACKUP_POSTGRES_BIN": folder}
+    assert "programs" in failed(command, **here)
+    report = command("verify", "--json", **here).json
+    assert report["differences"] == []
+    assert report["unprovable"][0].startswith(f"programs are missing here: {missing}: ")
+    assert command("list", "--json").json[0]["state"] == "unprovable"

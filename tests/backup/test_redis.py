@@ -12,8 +12,9 @@ import redis
 from backup.catalogue.manifest import Keyspace, Manifest
 from backup.errors import BusyError, DumpError
 from backup.pipeline import Source, transfer
+from backup.redis.dsn import parse
 from backup.redis.engine import changes
-from backup.redis.lock import KEY, LIFE_SECONDS, key_lock
+from backup.redis.lock import KEY, LIFE_SECONDS, KeyLock, key_lock
 from backup.redis.product import Signature, signature
 from backup.redis.rdb import beginning
 from backup.replication.merged import read
@@ -160,6 +161,36 @@ def test_one_run_at_a_time(wiring: Wiring, client: "redis.Redis") -> None:
         with pytest.raises(DumpError, match="lost"):
             lock.confirm()
     run(wiring, target)
+
+
+@pytest.mark.parametrize(
+    ("rights", "locked"),
+    [
+        ("", False),
+        ("+set", False),
+        ("+set +get", False),
+        ("+set +get +del", False),
+        ("+set +get +del +expire", True),
+    ],
+)
+def test_a_lock_that_could_not_be_confirmed_is_not_taken(
+    busy_redis: Redis, client: "redis.Redis", rights: str, locked: bool
+) -> None:
+    """Otherwise it would seem lost at the end of the run, or expire during a long one."""
+    client.execute_command(  # type: ignore[no-untyped-call]
+        "ACL", "SETUSER", "bk", "reset", "on", ">longenough", f"~{KEY}", "+ping", *rights.split()
+    )
+    address = parse(busy_redis.url.replace("redis://", "redis://bk:longenough@"))
+    try:
+        with key_lock(address) as lock:
+            assert isinstance(lock, KeyLock) is locked
+            lock.confirm()
+            assert not locked or client.exists(KEY)
+        wait_for(
+            lambda: not client.exists(KEY), timeout=20, what="the end of the lock", hint="see its expiry"
+        )
+    finally:
+        client.acl_deluser("bk")
 
 
 def test_the_lock_of_another_run_is_neither_ours_nor_removed(wiring: Wiring, client: "redis.Redis") -> None:

@@ -21,7 +21,7 @@ from backup import doctor
 from backup.cancellation import OutOfTimeError
 from backup.catalogue.manifest import Server
 from backup.doctor import Check
-from backup.errors import PreflightError, StoreError
+from backup.errors import PreflightError, StoreError, VerificationError
 from backup.physical import fitness
 from backup.physical.walsender import WalSender
 from backup.pipeline.encrypt import parse_identities, parse_recipients
@@ -213,7 +213,8 @@ def connected_to(patch: Patch, answer: Any = None) -> None:
 
     @contextmanager
     def session(_: Any) -> Iterator[Any]:
-        yield SimpleNamespace(execute=lambda _: SimpleNamespace(fetchone=lambda: (answer,)))
+        info = SimpleNamespace(server_version=180001)
+        yield SimpleNamespace(execute=lambda _: SimpleNamespace(fetchone=lambda: (answer,)), info=info)
 
     patch.setattr(doctor, "session", session)
 
@@ -259,6 +260,17 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
             yield check
 
 
+@fails("_options")
+def _(patch: Patch, _: Path) -> Iterator[Check]:
+    def cluster(*_: Any, **__: Any) -> None:
+        raise VerificationError("the throwaway server did not start", hint="look at it")
+
+    patch.setattr(doctor, "cluster", cluster)
+    settings = SimpleNamespace(verify_options="work_mem=banana", work_dir=None)
+    wiring: Any = SimpleNamespace(settings=settings, programs=None)
+    yield from asked("BACKUP_VERIFY_OPTIONS", lambda: doctor._options(wiring))
+
+
 @fails("_server_clock")
 def _(patch: Patch, _: Path) -> Iterator[Check]:
     for behind in (60, -60):
@@ -271,7 +283,7 @@ def _(patch: Patch, folder: Path) -> Iterator[Check]:
     """One is here, the other is missing."""
     (folder / "vector.control").touch()
     connected_to(patch)
-    wanted = [SimpleNamespace(name="vector"), SimpleNamespace(name="postgis")]
+    wanted = [SimpleNamespace(name=name, version="1") for name in ("vector", "postgis")]
     patch.setattr(inventory, "extensions", lambda _: wanted)
     wiring: Any = SimpleNamespace(programs=SimpleNamespace(extension_folder=lambda: folder))
     for check in asked("postgres shop: extensions", lambda: doctor._extensions(wiring, TARGET)):
@@ -303,6 +315,10 @@ def _(patch: Patch, folder: Path) -> Iterator[Check]:
         "uses ICU": ({"locale_provider": "i"}, []),
         "locale cs_CZ of the setting lc_time": ({"locale_provider": "b"}, [("lc_time", "cs_CZ")]),
         "time zone Europe/Atlantis": ({"locale_provider": "b"}, [("TimeZone", "Europe/Atlantis")]),
+        "library $libdir/odd of the function public.f": (
+            {"locale_provider": "b"},
+            [("$libdir/odd", "public.f")],
+        ),
         "locale cs_CZ of the collation": ({"locale_provider": "b"}, [("odd", "c", "cs_CZ", "cs_CZ")]),
         "english.stop of the dictionary": (
             {"locale_provider": "b"},
@@ -311,7 +327,12 @@ def _(patch: Patch, folder: Path) -> Iterator[Check]:
     }
     for detail, (of_server, rows) in lacks.items():
         server = Server(version="18.2", version_number=180002, **of_server)
-        answers = {1: "pg_extension", 2: "pg_db_role_setting", 3: "pg_ts_dict", 4: "pg_collation"}
+        answers = {
+            1: "pg_extension",
+            2: "pg_proc" if "library" in detail else "pg_db_role_setting",
+            3: "pg_ts_dict",
+            4: "pg_collation",
+        }
         found = [table for columns, table in answers.items() if rows and len(rows[0]) == columns]
 
         @contextmanager
@@ -327,6 +348,7 @@ def _(patch: Patch, folder: Path) -> Iterator[Check]:
             programs=SimpleNamespace(
                 version=lambda _: "18.2",
                 extension_folder=lambda: folder / "extension",
+                library_folder=lambda: folder,
                 path=lambda _: str(programs),
             ),
         )
@@ -585,7 +607,9 @@ SITES = (
     | raising(conditions)
     | yielding(provable.suspicions)
     | yielding(provable.too_long)
-    | set().union(*(yielding(one) for one in (place.lacking, place._preloaded, place._locales)))
+    | set().union(
+        *(yielding(one) for one in (place.lacking, place._preloaded, place._locales, place._libraries))
+    )
 )
 
 

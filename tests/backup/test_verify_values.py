@@ -58,6 +58,9 @@ class Here:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def has(self, _: str) -> bool:
+        return True
+
     def version(self, _: str) -> str:
         return "17.4"
 
