@@ -131,8 +131,8 @@ class Programs:
         """The folder with the libraries of PostgreSQL's extensions; None if it is in no usual place."""
         shared = self.extension_folder().parent
         before, _, after = str(shared).rpartition("/share")
-        beside = Path(f"{before}/lib{after}")
-        return next((each for each in (beside, beside / "lib") if (each / "plpgsql.so").exists()), None)
+        usual = Path(f"{before}/lib{after}")
+        return next((each for each in (usual, usual / "lib") if (each / "plpgsql.so").exists()), None)
 
 
 def _ran(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":

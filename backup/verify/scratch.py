@@ -123,7 +123,7 @@ class Scratch:
         ]
 
     def versions(self) -> list[str]:
-        """What has another version than on the original server: a restore may refuse what a version does not know."""
+        """What has a version other than the one on the original server: a restore may refuse what a version does not know."""
         there, wanted = self.manifest.server, {each.name: each.version for each in self.manifest.extensions}
         with session(self.database) as connection:
             here = inventory.server(connection)

@@ -245,7 +245,7 @@ def test_a_library_of_a_function_that_only_the_server_has(
 def test_an_extension_of_another_version(
     command: Command, postgres: Postgres, new_database: NewDatabase, programs: Path
 ) -> None:
-    """The type that an older version does not know is no damage."""
+    """The type that an older version does not know does not count as damage."""
     folder, name = Programs(programs).extension_folder(), f"walk{secrets.token_hex(3)}"
     control = folder / f"{name}.control"
     scripts = [folder / f"{name}--{version}.sql" for version in ("1.0", "2.0")]
@@ -287,7 +287,7 @@ def test_a_verifying_server_that_is_older(
 
 
 @pytest.mark.parametrize("missing", ["pg_restore", "postgres", "pg_dumpall"])
-def test_a_program_that_is_missing_is_no_failure_of_the_backup(
+def test_a_missing_program_does_not_fail_the_backup(
     command: Command, programs: Path, tmp_path: Path, missing: str
 ) -> None:
     command.passed("run")
