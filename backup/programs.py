@@ -22,7 +22,7 @@ PASSED = frozenset(
 # that ends or refuses a statement. A database or a role may have its own values, and the dumps of original and copy must be
 # equal.
 PINNED = {
-    # A database may have the setting too, and then nobody has the privileges of the role that logs in.
+    # A database may have the setting too, and then no session has the privileges of the role that logs in.
     "role": "none",
     "bytea_output": "hex",
     "quote_all_identifiers": "off",

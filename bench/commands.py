@@ -27,7 +27,7 @@ def backup(
     Raises:
         OpsError: it failed. The message ends with what it printed.
     """
-    # A file: nobody reads a pipe while the other one is read.
+    # A file, because a pipe would fill up while the other one is read.
     with TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "backup", *arguments, "--json"],

@@ -32,7 +32,7 @@ def environment(store: ObjectStore, recipient: str) -> dict[str, str]:
 
 
 def restoring(store: ObjectStore, folder: Path) -> dict[str, str]:
-    """The same for restores as well: a new key pair, and a work folder below a folder."""
+    """For backups and restores: the variables above with a new key pair, and a work folder below ``folder``."""
     identity = pyrage.x25519.Identity.generate()
     work = folder / "work"
     work.mkdir(exist_ok=True)

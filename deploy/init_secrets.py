@@ -2,7 +2,7 @@
 """Writes the secrets of each container to files, at each start, before anything else runs.
 
 Secrets come from the environment (.env.production) or from an earlier run. Missing ones that no one has to know are generated and stored. ``values/`` in the folder has every secret, for the operator. Each other folder has the files that one
-container mounts; its user owns them, and nobody else can read them. Usage: ``init_secrets.py [FOLDER] [VOLUMES]``.
+container mounts; its user owns them, and no one else can read them. Usage: ``init_secrets.py [FOLDER] [VOLUMES]``.
 """
 
 import base64

@@ -7,7 +7,7 @@ from typing import Any
 from exporters.inspect import apply, ask
 from exporters.pipeline import Pipeline
 from exporters.queues.collector import Consumers
-from exporters.service import advices
+from exporters.service import worker_advice
 from sidecar.errors import OpsError
 
 SETTLE_SECONDS = 0.1
@@ -164,7 +164,7 @@ def _judge_workers(findings: Findings, pipeline: Pipeline) -> None:
             "CELERY_EXPORTER_CONTROL_EXCHANGE to Celery's control_exchange, switch Celery's "
             "worker_enable_remote_control on, or try again when they are less busy"
         )
-    for advice in advices(pipeline):
+    for advice in worker_advice(pipeline):
         findings.problems.append(advice.partition(": ")[0])
         findings.hints.append(advice)
     if pipeline.events_missing():

@@ -165,11 +165,11 @@ class Exporter:
     def _advise(self) -> None:
         for pipeline in self.pipelines:
             name = pipeline.broker.name
-            for advice in advices(pipeline):
+            for advice in worker_advice(pipeline):
                 if (name, advice) not in self._advised:
                     log.warning("broker %s: %s", name, advice)
             self._advised = {known for known in self._advised if known[0] != name}
-            self._advised |= {(name, advice) for advice in advices(pipeline)}
+            self._advised |= {(name, advice) for advice in worker_advice(pipeline)}
 
     # Pages
 
@@ -199,12 +199,12 @@ class Exporter:
         return _verdict([pipeline.ready() for pipeline in self.pipelines])
 
     def _index(self, _: Request) -> Response:
-        found = [(pipeline, advices(pipeline)) for pipeline in self.pipelines]
+        found = [(pipeline, worker_advice(pipeline)) for pipeline in self.pipelines]
         body = overview.render(found, self._beat.current(), time.time())
         return html.respond(f"Celery exporter {__version__}", body, refresh=REFRESH_SECONDS)
 
 
-def advices(pipeline: Pipeline) -> list[str]:
+def worker_advice(pipeline: Pipeline) -> list[str]:
     """Problems of a broker's workers and advice about them, for people."""
     found = [GUIDE] if pipeline.events_missing() else []
     shared = pipeline.shared_names()

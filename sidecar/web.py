@@ -125,7 +125,7 @@ class _Server(ThreadingHTTPServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
         if self.tls is not None:
-            # The handshake is left to the connection's own thread, so that a silent client delays nobody else.
+            # The handshake is left to the connection's own thread, so that a silent client delays no one else.
             connection = self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
 
@@ -235,7 +235,7 @@ def _route(routes: Routes, method: str, path: str) -> Route | Response:
         headers = {"Allow": ", ".join(allowed)}
         return Response(text, status=HTTPStatus.METHOD_NOT_ALLOWED, headers=headers)
     known = [*sorted(routes["GET"]), *(f"POST {path}" for path in sorted(routes["POST"]))]
-    return Response(f"404 not found; there are: {' '.join(known)}\n".encode(), status=HTTPStatus.NOT_FOUND)
+    return Response(f"404 not found; these exist: {' '.join(known)}\n".encode(), status=HTTPStatus.NOT_FOUND)
 
 
 def _handled(route: Route, request: Request) -> Response:

@@ -14,7 +14,7 @@ class User(AbstractUser):
 
     class Plan(models.TextChoices):
         FREE = "free"
-        # The stored value is older than the name; customers' programs read it from the API.
+        # The stored value predates the name; customers' programs read it from the API.
         PRO = "paid", "Pro"
 
     plan = models.CharField(max_length=8, choices=Plan.choices, default=Plan.FREE)

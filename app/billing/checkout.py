@@ -86,7 +86,7 @@ def _has_subscription(account: Account) -> bool:
 
 
 def _forget_deleted_customer(account: Account) -> str:
-    """Forget the account's customer if it was deleted in Stripe: nobody can pay for it. Returns its ID, or nothing."""
+    """Forget the account's customer if it was deleted in Stripe: no one can pay for it. Returns its ID, or nothing."""
     dead = account.customer_id
     if not dead or not client.is_deleted(dead):
         return ""

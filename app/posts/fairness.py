@@ -28,7 +28,7 @@ TIME_LIMIT = 75
 
 # After this number of consecutive calls without a response, a host is not called for a while; durations in seconds.
 FAILURES = 5
-# After this number of owners whom it did not answer so, nobody calls it for a while.
+# After this number of owners that got no answer in this way, it is not called for anyone for a while.
 OWNERS = 3
 OPEN_SECONDS = 30
 COUNT_SECONDS = 600

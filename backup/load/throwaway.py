@@ -76,7 +76,7 @@ _NOT_READY = re.compile(r"FATAL: +the database system is ")
 _PRIVATE_SETTINGS = frozenset(
     {"listen_addresses", "unix_socket_directories", "hba_file", "ident_file", "data_directory", "config_file"}
 )
-# A database may load libraries into its sessions that this host lacks; then nobody could connect to a restored one.
+# A database may load libraries into its sessions that this host lacks; then no one could connect to a restored one.
 _LIBRARIES = ("session_preload_libraries", "local_preload_libraries")
 NO_OPTIONS: Mapping[str, str] = {}
 

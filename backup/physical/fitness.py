@@ -87,7 +87,7 @@ def _idle(sender: WalSender) -> Finding:
 
 
 def _rights(sender: WalSender) -> Finding:
-    """The grants besides REPLICATION, without which nobody could connect."""
+    """The grants besides REPLICATION, without which no one could connect."""
     [(monitor, mark)] = sender.query(
         "SELECT pg_catalog.pg_has_role(current_user, 'pg_monitor', 'USAGE')::text, "
         "pg_catalog.has_function_privilege('pg_catalog.pg_create_restore_point(text)', 'EXECUTE')::text"

@@ -21,7 +21,7 @@ class ProofSettings(Settings):
     )
     redis_modules: str = Field(
         "",
-        description="Module files that the throwaway Redis loads, separated by blanks, such as `/usr/lib/redis/rejson.so`",
+        description="Module files that the throwaway Redis loads, separated by spaces, such as `/usr/lib/redis/rejson.so`",
     )
     work_dir: Path | None = Field(
         None,

@@ -79,7 +79,7 @@ def _curves(of: str, sizes: Iterable[int], measures: Mapping[str, Measure]) -> l
 
 
 def _costs(who: str, size: int, measure: Measure) -> list[Cost]:
-    """One point; nothing if the subject does not get that far."""
+    """One point; empty if the subject fails at this size."""
     try:
         return measure(size)
     except OpsError as error:
@@ -88,7 +88,7 @@ def _costs(who: str, size: int, measure: Measure) -> list[Cost]:
 
 
 def _print(curves: list[Curve]) -> None:
-    table = Table("measured", "of", "who", "size: cost", "exponent")
+    table = Table("measured", "grows with", "subject", "size: cost", "exponent")
     for curve in curves:
         points = "\n".join(f"{size:,}: {cost:,.4g}" for size, cost in curve.points.items())
         exponent = "" if curve.exponent is None else f"{curve.exponent:.2f}"

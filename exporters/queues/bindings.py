@@ -30,7 +30,7 @@ STEPS_TO_JUDGE, SLOW_TO_SHRINK = 8, 8
 class StepSize:
     """The number of keys that Redis scans in one step: as many as it can in about :data:`STEP_SECONDS`.
 
-    On busy hosts most steps are delayed, so the fastest ones are what counts: Redis took no longer than that.
+    On a busy host most steps are delayed by other work, so only the fastest ones show how long Redis takes.
     """
 
     def __init__(self) -> None:

@@ -30,7 +30,7 @@ class Connection:
             self._lost_at = time.monotonic()
 
     def blocked(self) -> None:
-        """Note that no worker can publish since the last heartbeat of all: their silence means nothing."""
+        """Note that no worker has been able to publish since the newest heartbeat, so their silence means nothing."""
         if self._lost_at is None:
             heartbeats = [worker.seen for worker in list(self._workers.values()) if worker.seen is not None]
             self._lost_at = max(heartbeats, default=time.monotonic())

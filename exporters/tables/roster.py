@@ -73,7 +73,7 @@ class Roster:
     def offline(self, event: Event) -> None:
         """Handle a worker-offline event: a warm shutdown, in which the worker finishes its tasks."""
         _check_named(event)
-        self.worker(event.hostname).say_goodbye(event.active, self.now)
+        self.worker(event.hostname).announce_shutdown(event.active, self.now)
 
     def worker(self, node: str) -> Worker:
         """The worker of this name, created when the first event names it."""

@@ -308,7 +308,7 @@ class Worker:
             self.unannounced = self.unannounced + 1 if self.ledger.is_silent else 0
         self.ledger.heartbeat(pid, processed, timestamp, settle=not self.cadence.is_doubtful)
 
-    def say_goodbye(self, active: int | None, received: float) -> None:
+    def announce_shutdown(self, active: int | None, received: float) -> None:
         """Handle a worker-offline event; the worker finishes ``active`` tasks, without further heartbeats."""
         self.offline, self.active = True, active or 0
         if self.seen is None:

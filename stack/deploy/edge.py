@@ -85,7 +85,7 @@ class Edge:
         return (*self.compose, "exec", "-T", EDGE, *command)
 
     def drain(self, service: str, container: str) -> bool:
-        """Wait until nobody is waiting for a response from a container that gets no new requests. False: someone still is."""
+        """Wait until no one is waiting for a response from a container that gets no new requests. False: someone still is."""
         look = ("docker", "exec", container, "sh", "-c", _says_busy(SERVING[service]))
         until = time.monotonic() + DRAIN_SECONDS
         for _ in range(LOOKS):

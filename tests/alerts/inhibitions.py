@@ -207,8 +207,8 @@ SHARED: tuple[tuple[str, ...], ...] = (
 
 # Symptoms that may be notified first, with the reason.
 MAY_COME_FIRST = {
-    ("HostDown", "RedisRecentlyDown"): "notifies nobody",
-    ("HostDown", "PostgresRecentlyDown"): "notifies nobody",
+    ("HostDown", "RedisRecentlyDown"): "notifies no one",
+    ("HostDown", "PostgresRecentlyDown"): "notifies no one",
     ("HostDown", "HeartbeatFailing"): "reads a time of the last 10 minutes",
     ("HostDown", "CanaryMissing"): "reads a time of the last 10 minutes",
     **{

@@ -54,7 +54,7 @@ def test_there_are_alerts_for_every_part() -> None:
     assert len(rules.alerts()) >= 65
 
 
-def test_the_seeds_alerts_exist_by_their_names() -> None:
+def test_the_original_alerts_exist_under_their_names() -> None:
     names = {alert.name for alert in rules.alerts()}
     assert names >= {"HighErrorRate", "CeleryQueueBacklog", "HighMemoryUsage"}
 

@@ -17,7 +17,7 @@ NOT_CAPTURED = {
     (
         "pg_stat_activity_count",
         "wait_event_type",
-    ): "captured while nobody waited for a lock; the label is there",
+    ): "captured while no one waited for a lock; the label is there",
     ("redis_instance_info", "maxmemory_policy"): "captured from a Redis with the right policy, noeviction",
     (
         "alertmanager_notifications_total",

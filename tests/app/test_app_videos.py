@@ -439,7 +439,7 @@ class TestSteps:
     def test_several_new_operations_leave_a_job_in_doubt(
         self, make_job: Callable[..., AIJob], configured: GeminiStandIn, settings: Any
     ) -> None:
-        """Someone else uses the same project: nobody knows whose operation is whose."""
+        """Someone else uses the same project: no one knows whose operation is whose."""
         configured.failures["predictLongRunning"] = (503, "UNAVAILABLE")
         job = make_job()
         run(job)

@@ -49,7 +49,7 @@ def test_each_file_is_handed_over_once_and_in_order(tmp_path: Path) -> None:
             assert asked(feed, own, name) == 0
             assert (own / "RECOVERYXLOG").read_text() == name
             assert asked(feed, own, name) == 1, "the server has it already"
-        assert asked(feed, own, NAMES[19]) == 1, "nobody has promised it"
+        assert asked(feed, own, NAMES[19]) == 1, "it was not promised"
         assert len(list(feed.ready.iterdir())) <= AHEAD, "what was taken is removed"
     assert [path.name for path in folder.iterdir()] == ["pg"]
     assert [path.name for path in own.iterdir()] == ["RECOVERYXLOG"]

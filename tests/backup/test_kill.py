@@ -109,7 +109,7 @@ def test_the_dump_is_killed(wiring: Wiring) -> None:
         killer.join()
         killed += len(killed_at)
         known |= {made} if made else set()
-        assert made or killed_at, "it failed, and nobody killed it"
+        assert made or killed_at, "it failed, and was not killed"
         assert known <= check_store(wiring.store, database)
         check_clean(wiring.store, database)
     assert killed, "no moment hit a dump"

@@ -94,7 +94,7 @@ def test_all_of_it_fits_into_80_columns(store: LocalStore, command: Command) -> 
 
 
 def test_what_was_counted_is_named_as_what_it_is() -> None:
-    """A Redis backup has keys, and nobody has counted the rows of a base backup."""
+    """A Redis backup has keys, and the rows of a base backup were not counted."""
     table = Table(schema="public", name="posts", rows=1)
     assert content_of(manifest(tables=(table,))) == "1 table, 1 row"
     assert content_of(manifest()) == "0 tables, 0 rows"

@@ -18,6 +18,7 @@ from stack.programs import find
 from stack.servers import ObjectStore, Postgres
 from tests.backup.conftest import NewDatabase
 from tests.backup.restorekit import Command
+from tests.ended import ended
 
 SCHEMA = """
 CREATE TABLE media_asset (id uuid PRIMARY KEY, owner_id bigint, kind text, size bigint, created_at timestamptz)
@@ -153,7 +154,7 @@ def run(media: Media) -> Callable[..., Any]:
 
 def test_what_is_not_known_is_an_error(run: Callable[..., Any], media: Media, postgres: Postgres) -> None:
     done = run()
-    assert (done.returncode, "media.json is not a list" in done.stderr) == (1, True)
+    ended(done, 1, "media.json is not a list")
     for content in ('{"not": "a list"}', '[{"Name": "x"}]', '[{"Path": "x", "Size": null}]', "[3]"):
         media.list.write_text(content)
         assert "media.json is not a list" in run().stderr
@@ -162,7 +163,7 @@ def test_what_is_not_known_is_an_error(run: Callable[..., Any], media: Media, po
     os.utime(media.list, (0, 0))
     assert "too old" in run().stderr
     done = run(database=postgres.url_for("nothing_here"))
-    assert (done.returncode, "cannot be read" in done.stderr) == (1, True)
+    ended(done, 1, "cannot be read")
     assert "Traceback" not in done.stderr
 
 

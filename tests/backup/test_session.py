@@ -149,7 +149,7 @@ def test_a_role_that_was_a_superuser(postgres: Postgres, new_database: NewDataba
 def test_a_role_to_act_as_is_that_of_the_url(
     postgres: Postgres, new_database: NewDatabase, command: Command
 ) -> None:
-    """A setting of the database makes nobody act as another role; the URL does, and the advice says so."""
+    """A setting of the database makes no session act as another role; the URL does, and the advice says so."""
     name = new_database("CREATE TABLE t AS SELECT 1 AS a", "acting")
     login, owner = f"{name}_login", f"{name}_owner"
     url = postgres.url_for(name).replace("//posthub:posthub@", f"//{login}:x@")

@@ -135,7 +135,7 @@ def test_routes_queries_and_failures(server: WebServer) -> None:
     assert requests.get(f"{base}/echo?q=hi", timeout=5).text == "hi"
     missing = requests.get(f"{base}/nowhere", timeout=5)
     assert missing.status_code == 404
-    assert missing.text == "404 not found; there are: /big /broken /echo POST /take\n"
+    assert missing.text == "404 not found; these exist: /big /broken /echo POST /take\n"
     assert requests.get(f"{base}/broken", timeout=5).status_code == 500
     assert requests.head(f"{base}/big", timeout=5).headers["Content-Length"]
 
