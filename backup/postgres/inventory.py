@@ -191,6 +191,16 @@ WHERE m.oid >= 16384 AND f.oid < 16384
                   AND (d.deptype = 'e' OR d.refclassid = 'pg_opclass'::regclass))
 HAVING count(*) > 0
 UNION ALL
+SELECT 'the rights on ' || count(*) || ' row types, such as that of ' || min(typrelid::regclass::text)
+FROM pg_type JOIN pg_class c ON c.oid = typrelid WHERE relkind <> 'c' AND relpersistence <> 't' AND typacl IS NOT NULL HAVING count(*) > 0
+UNION ALL
+SELECT 'the comments on ' || count(*) || ' inherited constraints and triggers, such as ' || min(name) FROM (
+  SELECT tgname || ' of ' || tgrelid::regclass AS name FROM pg_trigger t JOIN pg_description d ON d.classoid = 'pg_trigger'::regclass
+    AND d.objoid = t.oid WHERE tgparentid <> 0
+  UNION ALL SELECT conname || ' of ' || conrelid::regclass FROM pg_constraint c JOIN pg_description d ON d.classoid = 'pg_constraint'::regclass
+    AND d.objoid = c.oid WHERE contype = 'c' AND NOT conislocal OR contype = 'f' AND conparentid <> 0
+) o HAVING count(*) > 0
+UNION ALL
 SELECT 'logical replication slot ' || slot_name || ': a restored database has none' FROM pg_replication_slots
 WHERE database = current_database() AND NOT temporary
 UNION ALL

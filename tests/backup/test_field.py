@@ -330,6 +330,19 @@ LOST = {
         "CREATE EXTENSION citext; UPDATE pg_extension SET extowner = (SELECT oid FROM pg_roles WHERE rolname = '{0}') WHERE extname = 'citext'",
         "extension citext: it belongs to {0}, and after a restore to the role that restores",
     ),
+    "rights on row types": (
+        "CREATE TABLE t (a int); REVOKE USAGE ON TYPE t FROM PUBLIC; CREATE TYPE c AS (a int); REVOKE USAGE ON TYPE c FROM PUBLIC",
+        "the rights on 1 row types, such as that of public.t",
+    ),
+    "comments on what is inherited": (
+        (
+            "CREATE TABLE p (a int CONSTRAINT positive CHECK (a > 0)) PARTITION BY LIST (a); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);"
+            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+            "CREATE TRIGGER checked BEFORE INSERT ON p FOR EACH ROW EXECUTE FUNCTION f(); COMMENT ON TRIGGER checked ON p IS 'x';"
+            "COMMENT ON TRIGGER checked ON p1 IS 'x'; COMMENT ON CONSTRAINT positive ON p IS 'x'; COMMENT ON CONSTRAINT positive ON p1 IS 'x'"
+        ),
+        "the comments on 2 inherited constraints and triggers, such as checked of public.p1",
+    ),
     "foreign keys that are not enforced": (
         "CREATE TABLE p (a int PRIMARY KEY); CREATE TABLE t (a int REFERENCES p); ALTER TABLE t DISABLE TRIGGER ALL",
         "the triggers of 1 constraints are disabled",
