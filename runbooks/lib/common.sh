@@ -355,6 +355,7 @@ goes_on() {
 
 # swap promote NAME | swap rollback: afterwards, the last line says what is known. After an interruption nobody has seen
 # the answer; after a failure, the server knows.
+# shellcheck disable=SC2154 # each script says what $nothing is
 swap() {
   case $1 in promote) whether="$2 was promoted" ;; *) whether="the databases were swapped" ;; esac
   unchanged="It is not known whether $whether: run the script again, and it goes on from there"
