@@ -46,7 +46,8 @@ SPACE_FACTOR = provable.SPACE_FACTOR
 T = TypeVar("T")
 # docs/restore.md has the same list.
 NOT_COVERED = (
-    "not covered by a proof: passwords of roles, attributes of the server's own superuser, tablespaces, rows of foreign tables,"
+    "not covered by a proof: passwords of roles, attributes of the server's own superuser, predefined roles and their comments,"
+    " settings of all roles, tablespaces, rows of foreign tables,"
     " subscriptions at their publisher, which neighbours an approximate index returns"
 )
 
