@@ -1,6 +1,7 @@
 """The frame of every command: errors as ``Error:`` and ``Try:``, exit codes 0, 1 and 2, no traceback for users."""
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 INTERRUPTED = 130
+_NOT_ASCII = re.compile(r"[^\n -~]")
 # Minimum width, in columns, of output into a pipe or a log.
 WIDE = 200
 
@@ -54,8 +56,11 @@ def main(command: click.Command, *, prog: str | None = None) -> NoReturn:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout, for scripts."""
-    click.echo(json.dumps(value, indent=2, default=str))
+    """One JSON document on stdout, for scripts. Letters stay as they are: a shell script does not know JSON's ``\\u`` escapes."""
+    text = json.dumps(value, indent=2, default=str, ensure_ascii=False)
+    click.echo(
+        _NOT_ASCII.sub(lambda char: char[0] if char[0].isprintable() else json.dumps(char[0])[1:-1], text)
+    )
 
 
 def printable(text: str, *, lines: bool = False) -> str:

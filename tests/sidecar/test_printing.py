@@ -1,9 +1,13 @@
 """Text from a database, a bucket or a broker is shown as it is: no markup, no control characters, no second line."""
 
 import ast
+import json
+from contextlib import redirect_stdout
 from io import StringIO
 
 import pytest
+from hypothesis import example, given
+from hypothesis.strategies import text
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +30,17 @@ def test_a_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     cli.echo("ok\nError: forged\r\x1b]0;title\x07 é 漢")
     assert capsys.readouterr().out == "ok\\nError: forged\\r\\x1b]0;title\\x07 é 漢\n"
     assert cli.printable("a\nb\x00", lines=True) == "a\nb\\x00"
+
+
+@given(text())
+@example("büro 漢")
+@example("\x1b[2J\x7f\x9b31m\u202e\udcff\U000e0001")
+def test_json_keeps_letters_for_scripts_and_escapes_what_controls_a_terminal(value: str) -> None:
+    with redirect_stdout(StringIO()) as out:
+        cli.print_json([value])
+    assert json.loads(out.getvalue()) == [value]
+    assert all(char.isprintable() or char == "\n" for char in out.getvalue())
+    assert all(char in out.getvalue() for char in value if char.isprintable())
 
 
 @pytest.mark.parametrize("package", SOURCES)
