@@ -177,7 +177,7 @@ def test_a_lock_that_could_not_be_confirmed_is_not_taken(
     busy_redis: Redis, client: "redis.Redis", rights: str, locked: bool
 ) -> None:
     """Otherwise it would seem lost at the end of the run, or expire during a long one."""
-    client.execute_command(  # type: ignore[no-untyped-call]
+    client.execute_command(
         "ACL", "SETUSER", "bk", "reset", "on", ">longenough", f"~{KEY}", "+ping", *rights.split()
     )
     address = parse(busy_redis.url.replace("redis://", "redis://bk:longenough@"))
