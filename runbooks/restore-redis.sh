@@ -76,6 +76,20 @@ trap tidy EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 rm -rf "$new"
+# Redis would start from its file of another name, or from none, and everything would look restored.
+other=''
+for name in */*.manifest; do
+  case $name in before-* | appendonlydir/appendonly.aof.manifest) ;; *) if [ -e "$name" ]; then other=$name; fi ;; esac
+done
+if [ ! -e dump.rdb ] && [ ! -e appendonlydir ] && [ ! -e appendonly.aof ]; then
+  for name in *.rdb; do
+    case $name in restored.rdb | temp-*) ;; *) if [ -e "$name" ]; then other=$name; fi ;; esac
+  done
+fi
+[ -z "$other" ] || {
+  echo "Redis has its data in $other: set dbfilename, appendfilename and appenddirname to their defaults, or move it away" >&2
+  exit 4
+}
 mkdir "$new"
 mv restored.rdb "$new/dump.rdb"
 server=${OPS_REDIS_SERVER:-redis-server}

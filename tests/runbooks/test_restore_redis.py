@@ -29,8 +29,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def durable(folder: Path) -> Iterator[Redis]:
+def durable(folder: Path, request: pytest.FixtureRequest) -> Iterator[Redis]:
     options = {"appendonly": "yes", "repl-diskless-sync-delay": "0", "databases": "2000"}
+    options |= getattr(request, "param", {})
     with Redis(folder / "redis", options=options) as server:
         yield server
 
@@ -158,6 +159,31 @@ def test_a_server_with_too_few_databases_is_not_stopped(
     assert "NOTHING was restored" in done.stdout
     assert "stop workers" not in done.stdout
     assert keys(durable) == {b"old", b"kept"}
+
+
+@pytest.mark.parametrize(
+    ("durable", "name"),
+    [
+        ({"appendonly": "no", "dbfilename": "own.rdb"}, "own.rdb"),
+        ({"appendfilename": "own.aof"}, "appendonlydir/own.aof.manifest"),
+        ({"appenddirname": "own"}, "own/appendonly.aof.manifest"),
+    ],
+    indirect=["durable"],
+)
+def test_redis_with_files_of_other_names_is_left_as_it_was(
+    durable: Redis, folder: Path, env: dict[str, str], name: str
+) -> None:
+    """It would start with its own file again, or empty, after a restore that looks successful."""
+    with redis.Redis.from_url(durable.url) as client:
+        client.set("old", 1)
+        backup(env, "run")
+        client.set("new", 1)
+        client.save()
+    done = restore(folder)
+    assert done.returncode == 1, (done.stdout, done.stderr)
+    assert f"Redis has its data in {name}" in done.stderr, done
+    assert "NOTHING was restored" in done.stderr + done.stdout
+    assert keys(durable) == {b"old", b"new"}
 
 
 def test_a_backup_that_does_not_load_leaves_redis_as_it_was(
