@@ -11,6 +11,7 @@ from psycopg.rows import TupleRow
 from backup.cancellation import check_cancelled
 from backup.catalogue.manifest import Expression, Extension, Server, Table
 from backup.catalogue.manifest import Sequence as Position
+from backup.postgres import nested_types
 
 # The tables whose rows pg_dump writes: ordinary tables and partitions. Not included are tables of extensions (of which
 # pg_dump writes some rows if they are marked as configuration), temporary tables, and unlogged tables on a standby, which has
@@ -390,7 +391,7 @@ def too_few_connections(connection: Connection[TupleRow]) -> list[tuple[str, int
 
 def left_out(connection: Connection[TupleRow]) -> tuple[str, ...]:
     """What a backup by this role leaves out, or a restore does not bring back unchanged; one line each."""
-    return tuple(row[0] for row in connection.execute(_LEFT_OUT))
+    return (*(row[0] for row in connection.execute(_LEFT_OUT)), *nested_types.misplaced(connection))
 
 
 def lock(connection: Connection[TupleRow], names: list[Name]) -> None:

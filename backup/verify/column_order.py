@@ -2,7 +2,8 @@
 
 A column that was added to a parent table after its children were created comes last in the children; after a restore it
 comes among the parent's columns. So does every column of a table that became a child later. A dump of a correct restore
-then has the columns in a different order, in the definition and in the rows.
+then has the columns in a different order, in the definition and in the rows. But where another table contains rows of such
+a table as values, these are wrong: see :mod:`backup.postgres.nested_types`.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ _END = " FROM stdin;\n"
 
 def equal_in_order(expected: Digest, found: Digest, database: Address) -> bool:
     """Whether rows that differ are equal when their columns are read in the expected order."""
-    if expected.rows != found.rows or not _same_columns(expected.text.encode(), found.text.encode()):
+    if expected.rows != found.rows or not reordered(expected, found):
         return False
     again = hashlib.sha256(found.owner + expected.text.encode())
     statement = f"{expected.text.removesuffix(_END)} TO STDOUT".encode()
@@ -36,8 +37,11 @@ def equal_in_order(expected: Digest, found: Digest, database: Address) -> bool:
     return again.hexdigest() == expected.sha256
 
 
-def _same_columns(expected: bytes, found: bytes) -> bool:
-    one, other = _COPY.fullmatch(expected), _COPY.fullmatch(found)
+def reordered(expected: Digest, found: Digest) -> bool:
+    """Whether the rows of a table have the same columns in a different order."""
+    if expected.rows is None or expected.text == found.text:
+        return False
+    one, other = _COPY.fullmatch(expected.text.encode()), _COPY.fullmatch(found.text.encode())
     if one is None or other is None or one["table"] != other["table"]:
         return False
     first, second = (_NAME.findall(match["columns"]) for match in (one, other))

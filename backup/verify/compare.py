@@ -15,13 +15,13 @@ from backup.catalogue import layout
 from backup.catalogue.manifest import Expression, Manifest, Sequence
 from backup.catalogue.records import Difference
 from backup.errors import DumpError
-from backup.postgres import inventory
+from backup.postgres import inventory, nested_types
 from backup.postgres.dsn import Address
 from backup.postgres.session import OWN_PATH, session
 from backup.programs import Programs
 from backup.progress import Progress, silent
 from backup.verify import inheritance
-from backup.verify.column_order import equal_in_order
+from backup.verify.column_order import equal_in_order, reordered
 from backup.verify.digests import CREATION, Digests, Key, Known, compare
 from backup.verify.dumps import Restored, archive_digests
 from backup.verify.large_tables import Exchange
@@ -183,7 +183,7 @@ def compare_dumps(
         if same
         else ["the major version differs from the original: rows were compared, definitions were not"]
     )
-    differences = []
+    differences = _misplaced(digests_of_archive, found, address)
     moved = only_moved(parts(digests_of_archive), parts(found))
     shapes = {key[1:]: each.shape for key, each in found.items() if key[0] == "TABLE" and each.shape}
     left_out = rows_left_out(manifest, _without_rows(digests_of_archive, found))
@@ -273,6 +273,23 @@ def _harmless(
     if one.shape and other.shape and inheritance.same(one.shape, other.shape, shapes):
         return "the order or storage of its columns is its parent's; otherwise it is equal"
     return ""
+
+
+def _misplaced(expected: Digests, found: Digests, address: Address) -> list[Difference]:
+    """Values that contain rows of tables whose columns are in a different order: such rows are text without names."""
+    tables = [key[1:] for key, each in expected.items() if key in found and reordered(each, found[key])]
+    if not tables:
+        return []
+    with session(address) as connection:
+        return [
+            Difference(
+                kind="values",
+                object=column,
+                expected=f"rows of {table} as in the backup",
+                found=f"values in other fields, because the columns of {table} are in a different order",
+            )
+            for column, table in nested_types.holding(connection, tables)
+        ]
 
 
 def parts(digests: Digests) -> dict[tuple[str, str], Part]:

@@ -1,0 +1,83 @@
+"""Types within other types: what a restore does to the values of row types.
+
+``pg_dump`` writes a row as text with its fields in order, and no names. A restore may put the columns of a child table
+into another order, those of its parents first, and then reads such a text into the wrong fields. See also
+:mod:`backup.verify.column_order`.
+"""
+
+from collections.abc import Collection
+
+from psycopg import Connection, sql
+from psycopg.rows import TupleRow
+
+# Each type of which another one is made: array, domain, range, multirange, composite type or row type.
+_PARTS = """
+SELECT typelem, oid FROM pg_type WHERE typelem <> 0
+UNION ALL SELECT typbasetype, oid FROM pg_type WHERE typbasetype <> 0
+UNION ALL SELECT rngsubtype, rngtypid FROM pg_range
+UNION ALL SELECT refobjid, objid FROM pg_depend
+  WHERE classid = 'pg_type'::regclass AND refclassid = 'pg_type'::regclass AND deptype = 'i'
+UNION ALL SELECT atttypid, reltype FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+  WHERE attnum > 0 AND NOT attisdropped AND reltype <> 0
+"""
+# Columns of tables, with rows that a dump has, whose values contain rows of certain other tables.
+_COLUMNS = f"""
+containing (type, held) AS (
+  SELECT reltype, c.oid FROM pg_class c JOIN moved ON moved.oid = c.oid
+  UNION SELECT whole, held FROM containing JOIN ({_PARTS}) p (part, whole) ON part = type),
+columns AS (
+  SELECT nspname AS schema, relname AS name, attname AS field, h.held::regclass::text AS held
+  FROM containing h JOIN pg_attribute a ON atttypid = type JOIN pg_class c ON c.oid = attrelid
+    JOIN pg_namespace n ON n.oid = relnamespace
+  WHERE relkind = 'r' AND relpersistence <> 't' AND attnum > 0 AND NOT attisdropped AND attgenerated = '')
+"""
+# Tables whose columns a restore puts into another order: first come those of the parents, in their order.
+_MISPLACED = f"""
+WITH RECURSIVE moved AS (
+  SELECT child AS oid FROM (
+    SELECT c.attrelid AS child, row_number() OVER (PARTITION BY c.attrelid ORDER BY c.attnum) AS place,
+      row_number() OVER (PARTITION BY c.attrelid ORDER BY min(ARRAY[inhseqno, p.attnum]), c.attnum) AS restored
+    FROM pg_inherits JOIN pg_class k ON k.oid = inhrelid JOIN pg_attribute c ON c.attrelid = k.oid
+      LEFT JOIN pg_attribute p ON p.attrelid = inhparent AND p.attname = c.attname AND p.attnum > 0
+    WHERE k.relkind IN ('r', 'f') AND NOT relispartition AND c.attnum > 0 AND NOT c.attisdropped
+    GROUP BY c.attrelid, c.attnum) o
+  WHERE place <> restored
+  UNION SELECT inhrelid FROM pg_inherits JOIN moved ON moved.oid = inhparent), {_COLUMNS}
+SELECT schema || '.' || name || '.' || field, held FROM columns ORDER BY 1, 2
+"""
+_HOLDING = f"""
+WITH RECURSIVE moved AS (
+  SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+  WHERE (translate(nspname, E'\\r\\n', '  '), translate(relname, E'\\r\\n', '  ')) IN
+    (SELECT * FROM unnest(%s::text[], %s::text[]))), {_COLUMNS}
+SELECT schema, name, field, held FROM columns ORDER BY 1, 2, 3, 4
+"""
+_HAS_VALUE = "SELECT EXISTS (SELECT FROM ONLY {} WHERE num_nonnulls({}) > 0)"
+
+
+def misplaced(connection: Connection[TupleRow]) -> list[str]:
+    """Columns whose values a restore would change, because it changes the order of the columns of a child table."""
+    return [
+        f"column {column} contains rows of {held}: a restore changes the order of that table's columns,"
+        " and puts the values into other fields"
+        for column, held in connection.execute(_MISPLACED)
+    ]
+
+
+def holding(connection: Connection[TupleRow], tables: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Columns that contain rows of other tables, with the name of that table; columns without a value are not included.
+
+    Args:
+        tables: names, as the headings of a dump show them.
+    """
+    wanted = [[table[part] for table in tables] for part in (0, 1)]
+    return [
+        (f"{schema}.{name}.{field}", held)
+        for schema, name, field, held in connection.execute(_HOLDING, wanted).fetchall()
+        if _has_value(connection, sql.Identifier(schema, name), sql.Identifier(field))
+    ]
+
+
+def _has_value(connection: Connection[TupleRow], table: sql.Identifier, field: sql.Identifier) -> bool:
+    row = connection.execute(sql.SQL(_HAS_VALUE).format(table, field)).fetchone()
+    return row is not None and bool(row[0])
