@@ -19,6 +19,7 @@ _SIMPLE = re.compile(
     rb"(?!SET |CREATE (?:OR REPLACE )?(?:FUNCTION|PROCEDURE) )[A-Z]"
     rb"(?:[^'\"$;\\/-]|-(?!-)|/(?!\*)|'[^'\n\\]*')*+;\n"
 )
+_PARENTHESIS = re.compile(rb"[()]")
 _STRING = re.compile(rb"'[^']*'")
 _BLANK = re.compile(rb"[ \t\r\n\f\v]*")
 _FUNCTION = re.compile(rb"(?i:create\s+(?:or\s+replace\s+)?(?:function|procedure)\b)")
@@ -156,7 +157,17 @@ def simple(script: bytes, position: int) -> bytes | None:
         return None
     statement = found[0][:-1]
     code = _STRING.sub(b"", statement) if b"'" in statement else statement
-    return statement if code.count(b"(") == code.count(b")") else None
+    return statement if _balanced(code) else None
+
+
+def _balanced(code: bytes) -> bool:
+    """Whether each parenthesis closes an open one, and none stays open."""
+    depth = 0
+    for parenthesis in _PARENTHESIS.findall(code):
+        depth += 1 if parenthesis == b"(" else -1
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 def split(script: bytes) -> list[bytes]:

@@ -155,7 +155,9 @@ def restore_tables(
         among = {(table.schema_name, table.name) for table in tables}
         inner = [each for each in attached if {each.parent, each.child} <= among]
         attaching = [each.within(quoted[side.schema].encode()) for each in inner]
-        rewriter = StatementRewriter(tables, side.schema, quoted, topmost(inner))
+        partitions = among & {each.child for each in attached}
+        roots = {name: name for name in partitions} | topmost(inner)
+        rewriter = StatementRewriter(tables, side.schema, quoted, roots)
         _load(wiring, entry, files["archive"], rewriter, side, attaching)
         reporter.step(STEPS[3])
         differences = tuple(_compare(wiring, files["archive"], rewriter, side))
@@ -196,8 +198,8 @@ class StatementRewriter:
     also select ``a.u``; and a statement that is not rewritten would change the live tables.
 
     Args:
-        roots: the topmost of the tables that routes the rows of each partition. A dump may have these rows as those of a
-            table above it, which is not among the tables.
+        roots: for each partition, the topmost of the tables that routes its rows, or itself. A dump may have these rows as
+            those of a table above it, which is not among the tables.
     """
 
     def __init__(
@@ -250,7 +252,9 @@ class StatementRewriter:
         own = self._wanted.get(self._key) if self._key else None
         if own is None or found is None or (unquoted(found[1]), unquoted(found[2])) in self._wanted.values():
             return copy
-        schema, name = (self._quoted[each].encode() for each in self._roots.get(own, own))
+        if own not in self._roots:
+            return copy  # only the rows of a partition may name another table
+        schema, name = (self._quoted[each].encode() for each in self._roots[own])
         return b"COPY " + schema + b"." + name + copy[found.end() :]
 
     def _moved(self, header: re.Match[bytes]) -> bytes:
@@ -268,9 +272,12 @@ class StatementRewriter:
                 "one of the tables inherits its columns from another table",
                 hint="restore the whole backup with --into, and copy the rows from there",
             )
+        known = self._statements
         if _COPY.fullmatch(statement):
             statement = self._routed(statement)
-        for pattern, name in self._statements:
+        elif statement.startswith(b"COPY "):
+            known = []  # from or to a file or a program of the server
+        for pattern, name in known:
             if match := pattern.match(statement):
                 return match[1] + name + statement[match.end(1) + len(match[2]) :]
         raise VerificationError(

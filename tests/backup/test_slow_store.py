@@ -135,8 +135,8 @@ def test_doctor_says_how_long_a_snapshot_is_held(wired: Wire, tmp_path: Path) ->
     def detail(**more: str) -> str:
         return next(each.detail for each in examine(wired(**more)) if each.name == "snapshots")
 
-    assert "until the dump is in the store" in detail()
+    assert "until the store has the whole dump" in detail()
     recipient = str(pyrage.x25519.Identity.generate().to_public())
-    assert "until the dump is in the store" in detail(BACKUP_WORK_DIR=str(tmp_path))
+    assert "until the store has the whole dump" in detail(BACKUP_WORK_DIR=str(tmp_path))
     encrypted = detail(BACKUP_WORK_DIR=str(tmp_path), BACKUP_AGE_RECIPIENTS=recipient)
-    assert f"wait in {tmp_path}, encrypted" in encrypted
+    assert f"encrypted parts wait in {tmp_path}" in encrypted

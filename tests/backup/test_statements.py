@@ -2,7 +2,7 @@
 
 import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
@@ -161,6 +161,7 @@ PIECES = st.lists(st.sampled_from(TOKENS), max_size=10).map("".join)
 
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(STARTS), PIECES)
+@example("COMMENT ON TABLE t IS ", ")(;\n")
 def test_simple_statements_end_where_the_splitter_ends_them(start: str, rest: str) -> None:
     data = f"{start}{rest}".encode()
     statement = simple(data, 0)

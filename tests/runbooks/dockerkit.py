@@ -118,7 +118,15 @@ class Host:
         modes[3] |= termios.NOFLSH
         termios.tcsetattr(theirs, termios.TCSANOW, modes)
         with subprocess.Popen(
-            ["setsid", "--ctty", str(self._checkout / "runbooks" / script), *arguments],
+            # A key has no effect on a script that starts with its signal ignored, as in the background of a shell.
+            [
+                "env",
+                "--default-signal",
+                "setsid",
+                "--ctty",
+                str(self._checkout / "runbooks" / script),
+                *arguments,
+            ],
             env=self.environment(script, DOCKER_HANGS=hangs, **more),
             stdin=theirs,
             stdout=theirs,
