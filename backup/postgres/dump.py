@@ -12,6 +12,8 @@ from backup.postgres.children import child_access
 from backup.postgres.dsn import Address
 from backup.programs import Programs
 
+# Rows of partitions are restored through the topmost table, which finds the right partition for each.
+THROUGH_ROOT = "--load-via-partition-root"
 _HINT = "read pg_dump's message; run: python -m backup doctor"
 # What libpq takes for parameters or a URL instead of a name (recognized_connection_string in fe-connect.c).
 _PARAMETERS = re.compile(r"^postgres(?:ql)?://|=")
@@ -24,13 +26,13 @@ def archive(
     snapshot: str,
     encoding: str,
     check: Check = never,
-    left_out: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> Iterator[ChildSource]:
     """``pg_dump -Fc`` of one snapshot, uncompressed: zstd after it is faster and compresses better.
 
     Args:
         encoding: the database's own encoding, so that no character is converted whatever its settings say.
-        left_out: options that leave out tables or rows.
+        options: further ones of pg_dump.
     """
     command = [
         programs.path("pg_dump"),
@@ -40,7 +42,7 @@ def archive(
         f"--encoding={encoding}",
         "--no-password",
         "--lock-wait-timeout=15s",
-        *left_out,
+        *options,
         f"--dbname={address.conninfo}",
     ]
     with (

@@ -85,10 +85,10 @@ class PostgresEngine:
     def _dumped(self, moment: Snapshot, context: DumpContext) -> Iterator[Packed]:
         """The dump, which has ended in the block."""
         encoding = moment.server.encoding
-        left_out = moment.excluded.arguments()
+        options = [*moment.excluded.arguments(), *([dump.THROUGH_ROOT] if moment.rehashed else [])]
         with ExitStack() as upload:
             with dump.archive(
-                self.address, self.programs, moment.name, encoding, context.check, left_out
+                self.address, self.programs, moment.name, encoding, context.check, options
             ) as source:
                 made = upload.enter_context(
                     packed(

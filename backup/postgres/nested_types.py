@@ -1,4 +1,4 @@
-"""Types within other types: what a restore does to the values of row types.
+"""Types within other types: what a restore does to row types, and to hashes of enumerations.
 
 ``pg_dump`` writes a row as text with its fields in order, and no names. A restore may put the columns of a child table
 into another order, those of its parents first, and then reads such a text into the wrong fields. See also
@@ -52,6 +52,17 @@ WITH RECURSIVE moved AS (
     (SELECT * FROM unnest(%s::text[], %s::text[]))), {_COLUMNS}
 SELECT schema, name, field, held FROM columns ORDER BY 1, 2, 3, 4
 """
+# Whether a key of a table that is partitioned by hash has a value of such a type within it. The type of an expression is not
+# known, only that of its operator class.
+_REHASHED = f"""
+WITH RECURSIVE changing (type) AS (
+  SELECT oid FROM pg_type WHERE typtype = 'e' OR typnamespace = 'pg_catalog'::regnamespace AND typname ~ '^reg'
+  UNION SELECT whole FROM changing JOIN ({_PARTS}) p (part, whole) ON part = type)
+SELECT EXISTS (SELECT FROM pg_partitioned_table CROSS JOIN unnest(partattrs::int2[], partclass::oid[]) AS key (number, class)
+  JOIN pg_opclass o ON o.oid = class LEFT JOIN pg_attribute ON attrelid = partrelid AND attnum = number AND number > 0
+  WHERE partstrat = 'h' AND opcintype <> 'anyenum'::regtype AND (atttypid IN (SELECT type FROM changing)
+    OR atttypid IS NULL AND opcintype::regtype::text IN ('anyarray', 'record', 'anyrange', 'anymultirange', 'oid')))
+"""
 _HAS_VALUE = "SELECT EXISTS (SELECT FROM ONLY {} WHERE num_nonnulls({}) > 0)"
 
 
@@ -62,6 +73,16 @@ def misplaced(connection: Connection[TupleRow]) -> list[str]:
         " and puts the values into other fields"
         for column, held in connection.execute(_MISPLACED)
     ]
+
+
+def rehashed(connection: Connection[TupleRow]) -> bool:
+    """Whether a restore puts rows into other partitions than ``pg_dump`` expects.
+
+    The hash of an enumeration's value, or of an object's identifier that is shown as a name, is another one after a restore.
+    ``pg_dump`` knows that of keys that are enumerations, and of no others, such as arrays of them.
+    """
+    row = connection.execute(_REHASHED).fetchone()
+    return row is not None and bool(row[0])
 
 
 def holding(connection: Connection[TupleRow], tables: Collection[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from psycopg.rows import TupleRow
 from backup.cancellation import carry
 from backup.catalogue.manifest import Expression, Extension, Place, Sequence, Server, Table
 from backup.errors import DumpError
-from backup.postgres import inventory
+from backup.postgres import inventory, nested_types
 from backup.postgres.dsn import Address
 from backup.postgres.exclusion import NOTHING, Excluded, Exclusion, resolve
 from backup.postgres.session import OWN_PATH, cancel, session
@@ -53,6 +53,7 @@ class Snapshot:
         contents: counted in the background while the dump runs.
         excluded: the tables that the dump must exclude.
         place: the position of the snapshot in the server's WAL; None on a standby.
+        rehashed: see :func:`backup.postgres.nested_types.rehashed`.
         confirm: called after the dump; raises if a TRUNCATE that no lock prevented removed rows.
     """
 
@@ -63,6 +64,7 @@ class Snapshot:
     confirm: Callable[[], None]
     excluded: Excluded
     place: Place | None
+    rehashed: bool
 
 
 @contextmanager
@@ -87,7 +89,7 @@ def snapshot(
             # Read before the dump: values that the dump has, or a recovery to the snapshot, are then never behind these.
             positions = inventory.sequences(connection)
             opened = _open(connection, exclusion, judge)
-            found = inventory.server(connection)
+            found, rehashed = inventory.server(connection), nested_types.rehashed(connection)
             counting = carry(_contents, over=unwanted.is_set)
             contents = pool.submit(counting, connection, opened, positions)
             yield Snapshot(
@@ -98,6 +100,7 @@ def snapshot(
                 lambda: _confirm(connection, opened.tables),
                 opened.excluded,
                 opened.place,
+                rehashed,
             )
         finally:
             # Do not wait for the counts of an aborted run, nor for a server that does not answer.

@@ -382,6 +382,11 @@ def compare(expected: Digests, found: Digests) -> Iterator[tuple[Key, str, str]]
             yield key, *_describe(one, other)
 
 
+def routed_otherwise(expected: Digests, found: Digests) -> list[Key]:
+    """Rows of partitions that only the first dump has as rows of the whole table, as with ``--load-via-partition-root``."""
+    return [key for key, each in expected.items() if each.root and key in found and not found[key].root]
+
+
 def _existence(digest: Digest | None) -> str:
     return "nothing" if digest is None else "an object"
 

@@ -13,11 +13,12 @@ from backup.errors import DumpError, PreflightError
 from backup.pipeline import ChildSource
 from backup.postgres.children import child_access
 from backup.postgres.dsn import Address
+from backup.postgres.dump import THROUGH_ROOT
 from backup.postgres.exclusion import exact_pattern
 from backup.programs import Programs, clean_environment
 from backup.progress import Progress, silent
 from backup.verify import large_tables
-from backup.verify.digests import Digests, Key, Known, Parser
+from backup.verify.digests import Digests, Key, Known, Parser, routed_otherwise
 from backup.verify.large_tables import Exchange, Large
 
 # A third of the share of what restores: then it is done when a restore that uses all processors is.
@@ -64,10 +65,18 @@ class Restored:
         if differing := [each for each in tables if not _equal(each.key, expected.result(), found)]:
             for each in differing:
                 found.pop(each.key, None)
-            only = ["--data-only", *(f"--table={exact_pattern(each.name)}" for each in differing)]
-            again = self._dumped(only, check)
-            found |= {each.key: again[each.key] for each in differing if each.key in again}
+            found |= self._again([each.key for each in differing], [each.name for each in differing], check)
+        if rooted := routed_otherwise(expected.result(), found):
+            found |= self._again(rooted, [key[1:] for key in rooted], check, THROUGH_ROOT)
         return found
+
+    def _again(
+        self, keys: Sequence[Key], names: Sequence[tuple[str, str]], check: Check, *options: str
+    ) -> Digests:
+        """The digests of some tables' rows, from a dump of these."""
+        tables = (f"--table={exact_pattern(name)}" for name in names)
+        again = self._dumped(["--data-only", *options, *tables], check)
+        return {key: again[key] for key in keys if key in again}
 
     def _large(self) -> list[Large]:
         if self.exchange is None or self.encoding != "UTF8":

@@ -486,16 +486,19 @@ def test_a_table_whose_name_has_two_lines(
     done.fails(1, "expected 1, found nothing")
 
 
+@pytest.mark.parametrize(
+    ("kind", "key"), [("state", "%s"), ("state[]", "ARRAY[%s]")], ids=["plain", "within a list"]
+)
 def test_partitions_by_hash_of_an_enumeration(
-    command: Command, postgres: Postgres, new_database: NewDatabase
+    command: Command, postgres: Postgres, new_database: NewDatabase, kind: str, key: str
 ) -> None:
     """A dump has the rows of each as those of the table above, because the hash changes with the restored type."""
     name = new_database(
-        "CREATE TYPE state AS ENUM ('new', 'old', 'gone'); CREATE TABLE jobs (s state, n int) PARTITION BY HASH (s);"
+        f"CREATE TYPE state AS ENUM ('new', 'old', 'gone'); CREATE TABLE jobs (s {kind}, n int) PARTITION BY HASH (s);"
         "CREATE TABLE j0 PARTITION OF jobs FOR VALUES WITH (MODULUS 2, REMAINDER 0);"
         "CREATE TABLE j1 PARTITION OF jobs FOR VALUES WITH (MODULUS 2, REMAINDER 1) PARTITION BY LIST (n);"
         "CREATE TABLE j1a PARTITION OF j1 FOR VALUES IN (1, 2, 3); CREATE TABLE j1b PARTITION OF j1 DEFAULT;"
-        "INSERT INTO jobs SELECT (enum_range(NULL::state))[1 + i % 3], i FROM generate_series(1, 30) i",
+        f"INSERT INTO jobs SELECT {key % '(enum_range(NULL::state))[1 + i % 3]'}, i FROM generate_series(1, 30) i",
         "hashed",
     )
     there = {"DATABASE_URL": postgres.url_for(name)}
