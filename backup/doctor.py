@@ -62,8 +62,7 @@ CHECK_SECONDS = 60.0
 LOCKED_SECONDS = 5
 # How servers name a lock when they refuse to delete an object.
 _LOCKED = re.compile(r"lock|retention|retain|worm|immutab", re.IGNORECASE)
-
-
+# A line of an extension's control file.
 _DEFAULT_VERSION = re.compile(r"^\s*default_version\s*=\s*'([^']*)'", re.MULTILINE)
 
 
