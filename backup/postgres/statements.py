@@ -13,14 +13,12 @@ _SPECIAL = re.compile(
 )
 # ``begin`` alone is the name of a column, an argument or a function, which is printed without quotes.
 _IN_FUNCTION = re.compile(_SPECIAL.pattern + rb"|(?i:\b(?:begin\s+atomic|case|end)\b)")
-# A statement without quoted identifiers, dollar quotes, comments, backslashes or line feeds in strings: most of a dump.
-# Functions may contain semicolons, and SET may change how the rest is read.
-_SIMPLE = re.compile(
-    rb"(?!SET |CREATE (?:OR REPLACE )?(?:FUNCTION|PROCEDURE) )[A-Z]"
-    rb"(?:[^'\"$;\\/-]|-(?!-)|/(?!\*)|'[^'\n\\]*')*+;\n"
-)
+# The beginning of a statement that may be simple. Functions may contain semicolons, and SET may change how the rest is read.
+_SIMPLE = re.compile(rb"(?!SET |CREATE (?:OR REPLACE )?(?:FUNCTION|PROCEDURE) )[A-Z]")
+_SIMPLE_STRING = re.compile(rb"'[^'\n\\]*'")
+# What a simple statement, most of a dump, does not have outside such strings: other quotes, comments, backslashes, semicolons.
+_NOT_SIMPLE = re.compile(rb"['\"$;\\]|--|/\*")
 _PARENTHESIS = re.compile(rb"[()]")
-_STRING = re.compile(rb"'[^']*'")
 _BLANK = re.compile(rb"[ \t\r\n\f\v]*")
 _FUNCTION = re.compile(rb"(?i:create\s+(?:or\s+replace\s+)?(?:function|procedure)\b)")
 _COMMENT = re.compile(rb"/\*|\*/")
@@ -152,12 +150,14 @@ class Splitter:
 
 def simple(script: bytes, position: int) -> bytes | None:
     """The statement that begins at a position, if it needs no :class:`Splitter` to find its end; without its line feed."""
-    found = _SIMPLE.match(script, position)
-    if found is None:
+    end = script.find(b";\n", position)
+    if end < 0 or not _SIMPLE.match(script, position):
         return None
-    statement = found[0][:-1]
-    code = _STRING.sub(b"", statement) if b"'" in statement else statement
-    return statement if _balanced(code) else None
+    # No possessive quantifier finds the end: those of Python before 3.11.5 can skip a quote.
+    code = _SIMPLE_STRING.sub(b"", script[position:end])
+    if _NOT_SIMPLE.search(code):
+        return None
+    return script[position : end + 1] if _balanced(code) else None
 
 
 def _balanced(code: bytes) -> bool:

@@ -162,6 +162,8 @@ PIECES = st.lists(st.sampled_from(TOKENS), max_size=10).map("".join)
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(STARTS), PIECES)
 @example("COMMENT ON TABLE t IS ", ")(;\n")
+@example("COMMENT ON TABLE t IS ", "';\n")
+@example("COMMENT ON TABLE t IS ", "'a;\nb';\n")
 def test_simple_statements_end_where_the_splitter_ends_them(start: str, rest: str) -> None:
     data = f"{start}{rest}".encode()
     statement = simple(data, 0)
