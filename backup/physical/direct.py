@@ -11,7 +11,7 @@ from typing import Self
 
 # Smaller files are written as usual.
 LEAST = 1 << 20
-# DirectFile writes need this alignment, in memory and in the file. No disk has larger blocks.
+# Direct writes need this alignment, in memory and in the file. No disk has larger blocks.
 _BLOCK = 4096
 _BUFFER = 4 << 20
 

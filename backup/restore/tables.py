@@ -251,10 +251,11 @@ class StatementRewriter:
         """The COPY statement of a partition, into a table among ours."""
         found = _TARGET.match(copy)
         own = self._wanted.get(self._key) if self._key else None
-        if own is None or found is None or (unquoted(found[1]), unquoted(found[2])) in self._wanted.values():
+        # Only the rows of a partition may name another table.
+        if own is None or own not in self._roots or found is None:
             return copy
-        if own not in self._roots:
-            return copy  # only the rows of a partition may name another table
+        if (unquoted(found[1]), unquoted(found[2])) in self._wanted.values():
+            return copy
         schema, name = (self._quoted[each].encode() for each in self._roots[own])
         return b"COPY " + schema + b"." + name + copy[found.end() :]
 

@@ -117,6 +117,14 @@ def restore(folder: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
+def instead(tmp_path: Path, program: str, content: str) -> Path:
+    """A folder with a script instead of a program."""
+    (folder := tmp_path / "bin").mkdir()
+    (folder / program).write_text(f"#!/bin/sh\n{content}\n")
+    (folder / program).chmod(0o755)
+    return folder
+
+
 def test_keys_come_back_and_stay(durable: Redis, folder: Path, env: dict[str, str]) -> None:
     with redis.Redis.from_url(durable.url) as client:
         client.mset({f"old {i}": i for i in range(100)})
@@ -228,9 +236,7 @@ def test_a_full_disk_leaves_redis_as_it_was(
         client.mset({f"old {i}": i for i in range(100)})
         backup(env, "run")
         client.set("new", 1)
-    (programs := tmp_path / "bin").mkdir()
-    (programs / program).write_text(f"#!/bin/sh\n{content.format(find('redis-cli'))}\n")
-    (programs / program).chmod(0o755)
+    programs = instead(tmp_path, program, content.format(find("redis-cli")))
     changed = {**env, "PATH": f"{programs}:{env['PATH']}"}
     if program == "redis-cli":
         changed["OPS_REDIS_CLI"] = str(programs / program)
@@ -252,11 +258,8 @@ def test_an_interruption_does_not_leave_redis_without_files(
         client.mset({f"old {i}": i for i in range(100)})
         backup(env, "run")
         client.set("new", 1)
-    (programs := tmp_path / "bin").mkdir()
-    (programs / "mv").write_text(
-        f'#!/bin/sh\n{shutil.which("mv")} "$@"\ncase "$*" in *before-*) kill -INT $PPID ;; esac\n'
-    )
-    (programs / "mv").chmod(0o755)
+    moving = f'{shutil.which("mv")} "$@"\ncase "$*" in *before-*) kill -INT $PPID ;; esac'
+    programs = instead(tmp_path, "mv", moving)
     # What the stack has written comes after the script's own path.
     Control(folder / "control").write("environment", {**env, "PATH": f"{programs}:{env['PATH']}"})
     done = restore(folder)
