@@ -32,9 +32,9 @@ POLL_SECONDS = 5.0
 ANSWER_SECONDS = 20.0
 # If we were a synchronous standby, the heartbeat would wait for us; and nothing here may wait long.
 CHANGES = {"synchronous_commit": "local", "statement_timeout": "10s"}
-# Without pg_monitor, a role sees its own row without a state: then the answer is not known.
+# The answer is not known without pg_monitor, when a role sees its own row without a state, or before the stream starts.
 _SYNCHRONOUS = f"""
-SELECT CASE WHEN bool_or(sync_state IS NULL) THEN NULL ELSE coalesce(bool_or(sync_state <> 'async'), false)::text END
+SELECT CASE WHEN bool_or(sync_state IS NULL) THEN NULL ELSE bool_or(sync_state <> 'async')::text END
 FROM pg_catalog.pg_stat_replication WHERE application_name = '{slot.APPLICATION}'
 """
 
@@ -88,10 +88,10 @@ class Pulse:
             return connection.execute(sql).fetchall()
 
         self._measures.slot = slot.status(ask)
-        cap = slot.cap(ask)
-        self._measures.cap, self._measures.uncapped = cap, cap is None
         found = ask(_SYNCHRONOUS)[0][0]
         self._measures.synchronous = None if found is None else found == "true"
+        cap = slot.cap(ask)
+        self._measures.cap, self._measures.uncapped = cap, cap is None
 
     def _forget(self) -> None:
         """Forget the values that cannot be read."""

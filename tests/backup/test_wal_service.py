@@ -18,6 +18,7 @@ import requests
 from click.testing import CliRunner
 from prometheus_client import generate_latest
 
+from backup.cancellation import Stop
 from backup.cli import backup
 from backup.doctor import examine
 from backup.errors import StoreError
@@ -26,7 +27,7 @@ from backup.physical.archive import Archive
 from backup.physical.measures import Beat, Measures
 from backup.physical.metrics import registry
 from backup.physical.offsite import OffsiteCopy
-from backup.physical.pulse import CHANGES, PREFIX, beat
+from backup.physical.pulse import CHANGES, PREFIX, Pulse, beat
 from backup.physical.upkeep import stored
 from backup.physical.uploads import Parcel, Uploads
 from backup.postgres.dsn import parse
@@ -276,6 +277,22 @@ def test_what_a_role_may_not_see_is_not_known(official: Postgres, environment: d
         until(lambda: is_ready(environment), "it is ready")
         until(lambda: "backup_wal_slot_cap_bytes" in page(environment, "/metrics").text, "the slot is known")
         assert 'backup_wal_synchronous{server="main"}' not in samples(environment)
+
+
+def test_what_commits_wait_for_is_not_known_before_the_stream_starts(
+    server: Postgres, environment: dict[str, str]
+) -> None:
+    stop, measures = Stop(), Measures()
+    target = wire(BackupSettings.load(environment)).server("main")
+    pulse = threading.Thread(target=Pulse(target, stop, measures).run)
+    pulse.start()
+    try:
+        until(lambda: measures.cap is not None, "the status of the server is known")
+    finally:
+        known = measures.synchronous
+        stop.request()
+        pulse.join()
+    assert known is None
 
 
 def test_a_heartbeat_is_a_commit_in_the_wal(server: Postgres) -> None:
