@@ -1,7 +1,8 @@
 """Divides the durations in Prometheus' and Alertmanager's configuration, so that a demo needs seconds instead of hours.
 
 Pure functions on parsed YAML. They divide scrape, evaluation and group intervals, ``for`` and
-``keep_firing_for``, and the range selectors, offsets and subquery steps in expressions. Thresholds are unchanged.
+``keep_firing_for``, and the range selectors, offsets and subquery steps in expressions. Thresholds are unchanged, except
+that of a scrape's duration: the scrape timeout, which ends the scrape, becomes shorter with the interval.
 """
 
 import re
@@ -27,6 +28,9 @@ KEYS = {
 # For a rate, Prometheus needs two scrapes in the range; this leaves some slack.
 SHORTEST_RANGE = 10.0
 SHORTEST_INTERVAL = 1.0
+# The recorded threshold of a scrape that was cut off, and its lowest value: the shortest scrape timeout, less a tenth.
+SCRAPE_CUT_OFF = "threshold:scrape_cut_off:seconds"
+LOWEST_CUT_OFF = 0.9 * SHORTEST_INTERVAL
 # `keep_firing_for` bridges reconnects, whose pauses are not compressed: it is divided by less than the rest.
 KEPT_FACTOR_SHARE = 0.5
 
@@ -57,6 +61,8 @@ def compress_expression(expression: str, factor: float) -> str:
 def compress(document: Any, factor: float) -> Any:
     """A configuration or rule file with all its durations divided."""
     if isinstance(document, dict):
+        if document.get("record") == SCRAPE_CUT_OFF:
+            return document | {"expr": f"{max(LOWEST_CUT_OFF, float(document['expr']) / factor):g}"}
         return {key: _entry(key, value, factor) for key, value in document.items()}
     if isinstance(document, list):
         return [compress(item, factor) for item in document]

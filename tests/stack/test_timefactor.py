@@ -1,7 +1,9 @@
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stack.paths import ROOT
 from stack.timefactor import compress, compress_duration, compress_expression, seconds
 
 
@@ -57,3 +59,18 @@ def test_what_keeps_an_alert_firing_is_divided_by_half_the_factor() -> None:
         "rules": [{"alert": "A", "for": "4s", "keep_firing_for": "12s"}]
     }
     assert compress({"keep_firing_for": "3m"}, 1) == {"keep_firing_for": "180s"}
+
+
+@pytest.mark.parametrize("factor", [1, 5, 10, 60])
+def test_a_scrape_that_is_cut_off_still_reaches_its_threshold(factor: int) -> None:
+    """If no timeout is set, a scrape ends after 10 s, or at its interval."""
+    thresholds = yaml.safe_load((ROOT / "alerts" / "rules" / "thresholds.yml").read_text(encoding="utf-8"))
+    scraping = yaml.safe_load((ROOT / "alerts" / "prometheus.yml").read_text(encoding="utf-8"))["global"]
+    (threshold,) = (
+        float(rule["expr"])
+        for group in compress(thresholds, factor)["groups"]
+        for rule in group["rules"]
+        if rule["record"] == "threshold:scrape_cut_off:seconds"
+    )
+    shortest = min(10.0, seconds(compress(scraping, factor)["scrape_interval"]))
+    assert 0.5 * min(10.0 / factor, shortest) <= threshold <= 0.9 * shortest
