@@ -33,6 +33,9 @@ _PIP_TO_UV = {
 }
 STAMP = VENV / "installed"
 MODULE = "stack"
+# The PG* variables of the caller's shell name a different database. And without stored bytecode, as in many containers,
+# hundreds of processes would compile the same modules.
+NOT_INHERITED = ("PG", "PYTHONDONTWRITEBYTECODE")
 STOP_SECONDS = 10.0
 TICK_SECONDS = 0.2
 _SIGNALS: "list[int]" = []
@@ -47,8 +50,7 @@ def main() -> None:
         _ensure()
     except OSError as error:
         _fail(f"{error.strerror}: {error.filename}", f"make {ROOT} a folder that you can write to")
-    # The PG* variables of the caller's shell name a different database.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
     # By default, matplotlib keeps its font cache in the home folder.
     environment = {
         **inherited,

@@ -26,9 +26,8 @@ PACKAGES = ("alerts", "backup", "bench", "dashboards", "exporters", "sidecar", "
 # After these exit codes of pytest, the temporary files are kept for inspection.
 LEAVES_SOMETHING = (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERNAL_ERROR)
 CODE = (*PACKAGES, "app", "tests")
-# The app's tests choose their own settings; pytest-django must not use those of the shell. And without stored bytecode,
-# hundreds of processes would compile the same modules.
-NOT_PASSED = ("DJANGO_SETTINGS_MODULE", "PYTHONDONTWRITEBYTECODE")
+# The app's tests choose their own settings; pytest-django must not use those of the shell.
+NOT_PASSED = "DJANGO_SETTINGS_MODULE"
 # Where temporary files are if this many bytes are free there and of memory.
 MEMORY = Path("/dev/shm")  # noqa: S108 - the folder made in it is private
 ROOMY = 12 << 30
@@ -184,7 +183,7 @@ def _roomy_memory() -> Path | None:
 def _environment() -> dict[str, str]:
     """The environment of the tests."""
     # Go's programs, promtool most of all, collect garbage less often: memory is less scarce than processors.
-    passed = {name: value for name, value in os.environ.items() if name not in NOT_PASSED}
+    passed = {name: value for name, value in os.environ.items() if name != NOT_PASSED}
     return {"GOGC": "400", **passed, "PATH": node.search_path()}
 
 

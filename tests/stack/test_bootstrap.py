@@ -27,7 +27,7 @@ PROGRAM = """#!/bin/sh
 echo "$*" >>{log}
 case "$*" in
   *pip*) {pip} ;;
-  *) echo "${{PGHOST-none}}" ;;
+  *) echo "${{PGHOST-none}} ${{PYTHONDONTWRITEBYTECODE-none}}" ;;
 esac
 """
 
@@ -139,8 +139,8 @@ def test_without_a_network_it_fails_and_retries_at_the_next_start(checkout: Chec
     assert checkout.asked == ["install uv", "install dev", "-m stack help demo"]
 
 
-def test_the_callers_database_variables_are_removed(checkout: Checkout) -> None:
-    assert checkout.start().stdout == "none\n"
+def test_variables_of_the_callers_shell_are_removed(checkout: Checkout) -> None:
+    assert checkout.start().stdout == "none none\n"
 
 
 def test_a_folder_that_cannot_be_written_is_named(checkout: Checkout) -> None:
