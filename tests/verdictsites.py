@@ -20,18 +20,17 @@ class Sites:
     def __init__(self) -> None:
         self.seen: set[Site] = set()
 
-    def watch(self, module: ModuleType, patch: pytest.MonkeyPatch, name: str = "Check") -> None:
-        """Note the lines of a module that create a failed check."""
-        seen = self.seen
-        kind = getattr(module, name)
+    def watch(self, kind: type[Any], patch: pytest.MonkeyPatch) -> None:
+        """Note the lines that create a failed check of this class."""
+        create = kind.__init__
 
-        class Made(kind):  # type: ignore[misc, valid-type]
-            def __init__(self, *given: Any, **named: Any) -> None:
-                super().__init__(*given, **named)
-                if self.ok is False:
-                    seen.add((module.__name__, sys._getframe(1).f_lineno))
+        def noted(one: Any, *given: Any, **named: Any) -> None:
+            create(one, *given, **named)
+            if one.ok is False:
+                caller = sys._getframe(1)
+                self.seen.add((caller.f_globals["__name__"], caller.f_lineno))
 
-        patch.setattr(module, name, Made)
+        patch.setattr(kind, "__init__", noted)
 
     @contextmanager
     def running(self, wanted: set[Site]) -> Iterator[None]:

@@ -120,7 +120,7 @@ def test_a_lock_of_a_session_counts_only_if_a_dump_would_wait_in_vain(
 ) -> None:
     name = new_database("CREATE TABLE t (a int)", "locked")
     there = {"DATABASE_URL": postgres.url_for(name)}
-    monkeypatch.setattr("backup.doctor.LOCK_SECONDS", 2)
+    monkeypatch.setattr("backup.doctor.postgres.LOCK_SECONDS", 2)
     with psycopg.connect(postgres.url_for(name)) as connection:
         connection.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
         found = failed(command, **there)

@@ -231,7 +231,7 @@ def test_a_silent_redis_ends_the_run(wired: Wire) -> None:
 def test_doctor_names_what_is_silent(
     wired: Wire, postgres: Postgres, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backup.doctor.CHECK_SECONDS", 2.0)
+    monkeypatch.setattr("backup.doctor.check.CHECK_SECONDS", 2.0)
     with SilentProxy(postgres.port, rb"pg_backend_pid") as proxy:
         url = postgres.url_for(database).replace(f":{postgres.port}/", f":{proxy.port}/")
         wiring = wired(DATABASE_URL=url)
@@ -246,7 +246,7 @@ def test_doctor_waits_once_for_each_silent_server(
     wired: Wire, postgres: Postgres, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even if it falls silent after its first answers, and has many databases."""
-    monkeypatch.setattr("backup.doctor.CHECK_SECONDS", 2.0)
+    monkeypatch.setattr("backup.doctor.check.CHECK_SECONDS", 2.0)
     with SilentProxy(postgres.port, rb"extract\(epoch") as proxy:
         url = postgres.url_for(database).replace(f":{postgres.port}/", f":{proxy.port}/")
         wiring = wired(DATABASE_URL="", BACKUP_DATABASE_URLS=f"a={url},b={url}")

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 from pyrage import x25519
 
-from backup import doctor
 from backup.cancellation import OutOfTimeError
 from backup.catalogue.manifest import Server
-from backup.doctor import Check
+from backup.doctor import check as one_check
+from backup.doctor import examination, host, postgres, protection, redis, stores
+from backup.doctor.check import Check, Known, carried_out
 from backup.errors import PreflightError, StoreError, VerificationError
 from backup.physical import fitness
 from backup.physical.walsender import WalSender
@@ -40,16 +41,18 @@ Patch = pytest.MonkeyPatch
 # What is changed in the environment, and the check that is then run.
 Case = Callable[[Patch, Path], Iterator[Check]]
 CASES: dict[str, list[Case]] = {}
+# The modules of ``doctor``.
+MODULES = (one_check, examination, host, postgres, protection, redis, stores)
 # Checks that only remark on something, with their remarks.
 REMARKS = {
-    "_own_key": "two copies under one key are allowed",
-    "_signatures": "signatures are a choice",
+    "own_key": "two copies under one key are allowed",
+    "signatures": "signatures are a choice",
     "_snapshots": "without encryption, or without a work folder, a snapshot lasts as long as before",
     "_locks": "a dump that runs out of locks says so, and other servers share theirs",
     "_left_out": "what is left out was left out on purpose",
-    "_secrets": "a short password works; only logs and messages do not mask it",
-    "_connections": "a private network may do without TLS",
-    "_confinement": "a kernel without Landlock is allowed",
+    "secrets": "a short password works; only logs and messages do not mask it",
+    "connections": "a private network may do without TLS",
+    "confinement": "a kernel without Landlock is allowed",
 }
 
 
@@ -75,7 +78,7 @@ def in_a(store: MemoryStore) -> Any:
 def of_store(store: MemoryStore, check: str) -> Iterator[Check]:
     yield from (
         one
-        for one in doctor._store_checks(in_a(store), around(store), doctor._Known())
+        for one in stores.checks(in_a(store), around(store), Known())
         if one.name == f"store main: {check}"
     )
 
@@ -119,7 +122,7 @@ def _(_: Patch, __: Path) -> Iterator[Check]:
         raise PermissionError("not allowed")
 
     yield from asked("store main: access", probe)
-    yield doctor._Known(silent={"store main"}).asked("store main", "store main: access", lambda: "it answers")
+    yield Known(silent={"store main"}).asked("store main", "store main: access", lambda: "it answers")
 
 
 @fails("_lock")
@@ -164,10 +167,10 @@ def _(_: Patch, __: Path) -> Iterator[Check]:
 
 
 def asked(name: str, probe: Callable[[], str | Check]) -> Iterator[Check]:
-    yield doctor._carried_out(name, probe)
+    yield carried_out(name, probe)
 
 
-@fails("_encryption")
+@fails("encryption")
 def _(_: Patch, __: Path) -> Iterator[Check]:
     """Backups for one key, and the identity of another."""
     ours, theirs = x25519.Identity.generate(), x25519.Identity.generate()
@@ -175,7 +178,7 @@ def _(_: Patch, __: Path) -> Iterator[Check]:
         packing=SimpleNamespace(recipients=parse_recipients([str(theirs.to_public())])),
         identities=parse_identities(str(ours)),
     )
-    yield from asked("encryption", lambda: doctor._encryption(wiring))
+    yield from asked("encryption", lambda: protection.encryption(wiring))
 
 
 @fails("_programs")
@@ -189,19 +192,19 @@ def _(_: Patch, __: Path) -> Iterator[Check]:
     }
     programs = SimpleNamespace(version=versions.__getitem__)
     wiring: Any = SimpleNamespace(programs=programs, settings=SimpleNamespace(verify_url=None))
-    yield from asked("programs", lambda: doctor._programs(wiring))
+    yield from asked("programs", lambda: host._programs(wiring))
 
 
 @fails("_user")
 def _(patch: Patch, _: Path) -> Iterator[Check]:
     patch.setattr(os, "geteuid", lambda: 1_000_660_000)
-    yield from asked("user", doctor._user)
+    yield from asked("user", host._user)
 
 
 @fails("_discovered")
 def _(_: Patch, __: Path) -> Iterator[Check]:
     wiring: Any = SimpleNamespace(discover=lambda: None, targets=())
-    yield from asked("databases", lambda: doctor._discovered(wiring))
+    yield from asked("databases", lambda: examination._discovered(wiring))
 
 
 TARGET: Any = SimpleNamespace(name="shop", kind="postgres", address=None)
@@ -216,7 +219,7 @@ def connected_to(patch: Patch, answer: Any = None) -> None:
         info = SimpleNamespace(server_version=180001)
         yield SimpleNamespace(execute=lambda _: SimpleNamespace(fetchone=lambda: (answer,)), info=info)
 
-    patch.setattr(doctor, "session", session)
+    patch.setattr(postgres, "session", session)
 
 
 @fails("_postgres")
@@ -224,9 +227,9 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
     def preflight(*_: Any, **__: Any) -> None:
         raise PreflightError("a connection pooler is between us and the database", hint="connect directly")
 
-    patch.setattr(doctor, "preflight", preflight)
+    patch.setattr(postgres, "preflight", preflight)
     wiring: Any = SimpleNamespace(programs=None, exclusion=None)
-    yield from asked("postgres shop", lambda: doctor._postgres(wiring, TARGET, doctor._Known()))
+    yield from asked("postgres shop", lambda: postgres._postgres(wiring, TARGET, Known()))
 
 
 @fails("_postgres")
@@ -250,12 +253,12 @@ def _(_: Patch, __: Path) -> Iterator[Check]:
 def _(patch: Patch, _: Path) -> Iterator[Check]:
     """A prepared transaction, and a session that stays longer than a dump waits."""
     connected_to(patch)
-    patch.setattr(doctor, "LOCK_SECONDS", 0)
-    patch.setattr(doctor, "resolve", lambda *_: SimpleNamespace(tables={}))
+    patch.setattr(postgres, "LOCK_SECONDS", 0)
+    patch.setattr(postgres, "resolve", lambda *_: SimpleNamespace(tables={}))
     wiring: Any = SimpleNamespace(exclusion=None)
     for who, prepared in (("prepared transaction old", True), ("server process 7", False)):
         patch.setattr(inventory, "locked", lambda *_, found=(who, prepared): [("public.posts", *found)])
-        for check in asked("postgres shop: locked tables", lambda: doctor._locked_tables(wiring, TARGET)):
+        for check in asked("postgres shop: locked tables", lambda: postgres._locked_tables(wiring, TARGET)):
             assert f"public.posts is locked by {who}" in check.detail
             yield check
 
@@ -265,17 +268,17 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
     def cluster(*_: Any, **__: Any) -> None:
         raise VerificationError("the throwaway server did not start", hint="look at it")
 
-    patch.setattr(doctor, "cluster", cluster)
+    patch.setattr(host, "cluster", cluster)
     settings = SimpleNamespace(verify_options="work_mem=banana", work_dir=None)
     wiring: Any = SimpleNamespace(settings=settings, programs=None)
-    yield from asked("BACKUP_VERIFY_OPTIONS", lambda: doctor._options(wiring))
+    yield from asked("BACKUP_VERIFY_OPTIONS", lambda: host._options(wiring))
 
 
 @fails("_server_clock")
 def _(patch: Patch, _: Path) -> Iterator[Check]:
     for behind in (60, -60):
         connected_to(patch, time.time() - behind)
-        yield from asked("postgres shop: clock", lambda: doctor._server_clock(TARGET))
+        yield from asked("postgres shop: clock", lambda: postgres._server_clock(TARGET))
 
 
 @fails("_extensions")
@@ -286,7 +289,7 @@ def _(patch: Patch, folder: Path) -> Iterator[Check]:
     wanted = [SimpleNamespace(name=name, version="1") for name in ("vector", "postgis")]
     patch.setattr(inventory, "extensions", lambda _: wanted)
     wiring: Any = SimpleNamespace(programs=SimpleNamespace(extension_folder=lambda: folder))
-    for check in asked("postgres shop: extensions", lambda: doctor._extensions(wiring, TARGET)):
+    for check in asked("postgres shop: extensions", lambda: postgres._extensions(wiring, TARGET)):
         assert "vector" not in check.detail
         yield check
 
@@ -298,9 +301,9 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
     patch.setattr(inventory, "server", lambda _: None)
     wiring: Any = SimpleNamespace(settings=SimpleNamespace(verify_options=""), programs=None)
     for older, lacks in ((["the programs are older"], []), ([], [("a locale is missing", "install it")])):
-        patch.setattr(doctor, "suspicions", lambda *_, older=older: iter(older))
-        patch.setattr(doctor, "lacking", lambda *_, lacks=lacks: iter(lacks))
-        yield from asked("postgres shop: verification", lambda: doctor._verifiable(wiring, TARGET))
+        patch.setattr(postgres, "suspicions", lambda *_, older=older: iter(older))
+        patch.setattr(postgres, "lacking", lambda *_, lacks=lacks: iter(lacks))
+        yield from asked("postgres shop: verification", lambda: postgres._verifiable(wiring, TARGET))
 
 
 @fails("_verifiable")
@@ -341,7 +344,7 @@ def _(patch: Patch, folder: Path) -> Iterator[Check]:
                 execute=lambda text, *_: rows if any(f"FROM {one}" in text for one in found) else []
             )
 
-        patch.setattr(doctor, "session", session)
+        patch.setattr(postgres, "session", session)
         patch.setattr(inventory, "server", lambda _, server=server: server)
         wiring: Any = SimpleNamespace(
             settings=SimpleNamespace(verify_options=""),
@@ -352,12 +355,12 @@ def _(patch: Patch, folder: Path) -> Iterator[Check]:
                 path=lambda _: str(programs),
             ),
         )
-        for check in asked("postgres shop: verification", partial(doctor._verifiable, wiring, TARGET)):
+        for check in asked("postgres shop: verification", partial(postgres._verifiable, wiring, TARGET)):
             assert detail in check.detail, check
             yield check
     server = Server(version="18.3", version_number=180003)
     patch.setattr(inventory, "server", lambda _: server)
-    for check in asked("postgres shop: verification", lambda: doctor._verifiable(wiring, TARGET)):
+    for check in asked("postgres shop: verification", lambda: postgres._verifiable(wiring, TARGET)):
         assert "update them" in check.detail
         yield check
 
@@ -370,7 +373,7 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
     patch.setattr(configured, "lacking", lambda *_: iter([("it may not create databases", "ALTER ROLE")]))
     wiring: Any = SimpleNamespace(programs=None)
     yield from asked(
-        "postgres shop: verification", lambda: doctor._verifiable_there(wiring, TARGET, Address({}))
+        "postgres shop: verification", lambda: postgres._verifiable_there(wiring, TARGET, Address({}))
     )
 
 
@@ -390,7 +393,7 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
             yield SimpleNamespace(read=lambda: first)
 
         patch.setattr(rdb, "RdbSource", source)
-        for check in asked("redis broker: RDB", lambda: doctor._rdb(wiring, REDIS)):
+        for check in asked("redis broker: RDB", lambda: redis._rdb(wiring, REDIS)):
             assert detail in check.detail
             yield check
 
@@ -400,8 +403,9 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
     def preflight() -> None:
         raise PreflightError("cannot connect to Redis", hint="start it")
 
-    patch.setattr(doctor, "engine_for", lambda *_: SimpleNamespace(preflight=preflight))
-    yield from doctor._target_checks(SimpleNamespace(), REDIS, doctor._Known())  # type: ignore[arg-type]
+    patch.setattr(redis, "engine_for", lambda *_: SimpleNamespace(preflight=preflight))
+    wiring: Any = SimpleNamespace()
+    yield from redis.checks(wiring, REDIS, Known())
 
 
 @fails("look")
@@ -411,7 +415,7 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
 
     patch.setattr(WalSender, "connect", connect)
     server: Any = SimpleNamespace(name="main", address=Address({}))
-    yield from doctor._server_checks(server, doctor._Known())
+    yield from postgres.server_checks(server, Known())
 
 
 @fails("look")
@@ -443,7 +447,7 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
 
         patch.setattr(WalSender, "connect", connect)
         server: Any = SimpleNamespace(name="main", address=Address({}))
-        found = [one for one in doctor._server_checks(server, doctor._Known()) if one.ok is not True]
+        found = [one for one in postgres.server_checks(server, Known()) if one.ok is not True]
         assert len(found) == len(changed), (changed, found)
         yield from found
 
@@ -454,7 +458,7 @@ def _(_: Patch, folder: Path) -> Iterator[Check]:
     without_interpreter.write_text("echo\n")
     without_interpreter.chmod(0o755)
     for command in ("/nowhere/tell now", str(without_interpreter)):
-        yield from asked("BACKUP_AFTER_COMMAND", partial(doctor._hook, "BACKUP_AFTER_COMMAND", command))
+        yield from asked("BACKUP_AFTER_COMMAND", partial(host._hook, "BACKUP_AFTER_COMMAND", command))
 
 
 @fails("usable")
@@ -475,11 +479,9 @@ def with_little_room(patch: Patch, folder: Path) -> Any:
 
 @fails("_work_folder")
 def _(patch: Patch, folder: Path) -> Iterator[Check]:
-    patch.setattr(doctor, "too_long", lambda _: iter(()))
+    patch.setattr(host, "too_long", lambda _: iter(()))
     wiring = with_little_room(patch, folder)
-    yield from asked(
-        "work folder", lambda: doctor._work_folder(wiring, doctor._Known({"shop": 1000, "blog": 10}))
-    )
+    yield from asked("work folder", lambda: host._work_folder(wiring, Known({"shop": 1000, "blog": 10})))
 
 
 @fails("_work_folder")
@@ -487,13 +489,13 @@ def _(patch: Patch, folder: Path) -> Iterator[Check]:
     long = folder / ("x" * 100)
     long.mkdir()
     wiring: Any = SimpleNamespace(settings=SimpleNamespace(work_dir=long, verify_url=None))
-    yield from asked("work folder", lambda: doctor._work_folder(wiring, doctor._Known()))
+    yield from asked("work folder", lambda: host._work_folder(wiring, Known()))
 
 
 @fails("_spool")
 def _(patch: Patch, folder: Path) -> Iterator[Check]:
     wiring = with_little_room(patch, folder)
-    yield from asked("spool", lambda: doctor._spool(wiring, doctor._Known({"shop": 1000})))
+    yield from asked("spool", lambda: host._spool(wiring, Known({"shop": 1000})))
 
 
 @pytest.mark.parametrize(
@@ -525,16 +527,16 @@ RECIPIENT = x25519.Identity.generate().to_public()
 @pytest.mark.parametrize(
     ("probe", "wiring", "remark"),
     [
-        (doctor._signatures, {"keys": ()}, "backups are NOT signed"),
-        (doctor._encryption, {"packing": SimpleNamespace(recipients=())}, "backups are NOT encrypted"),
+        (protection.signatures, {"keys": ()}, "backups are NOT signed"),
+        (protection.encryption, {"packing": SimpleNamespace(recipients=())}, "backups are NOT encrypted"),
         (
-            doctor._encryption,
+            protection.encryption,
             {"packing": SimpleNamespace(recipients=(RECIPIENT,)), "identities": ()},
             "no identity",
         ),
         *(
             (
-                doctor._own_key,
+                protection.own_key,
                 {"settings": SimpleNamespace(offsite_s3_access_key_id=key, offsite_store_url=url)},
                 remark,
             )
@@ -562,12 +564,12 @@ def test_a_choice_that_weakens_the_proof_is_remarked_on(
 def test_short_secrets_and_open_connections_are_remarked_on(monkeypatch: Patch) -> None:
     wiring: Any = None
     for count, text in ((0, ""), (1, "one has"), (2, "2 have")):
-        monkeypatch.setattr(doctor, "short_secrets", lambda _, count=count: count)
-        monkeypatch.setattr(doctor, "unencrypted", lambda _, count=count: ["in the clear"] * count)
-        for found in (doctor._secrets(wiring), doctor._connections(wiring)):
+        monkeypatch.setattr(protection, "short_secrets", lambda _, count=count: count)
+        monkeypatch.setattr(protection, "unencrypted", lambda _, count=count: ["in the clear"] * count)
+        for found in (protection.secrets(wiring), protection.connections(wiring)):
             assert isinstance(found, Check) == bool(count)
             assert not isinstance(found, Check) or (found.ok is None and found.fix)
-        secrets = doctor._secrets(wiring)
+        secrets = protection.secrets(wiring)
         assert not isinstance(secrets, Check) or secrets.detail.startswith(text)
 
 
@@ -577,22 +579,25 @@ def refuse(*_: object) -> str:
 
 def test_a_store_or_server_that_cannot_be_reached_is_asked_nothing_else(monkeypatch: Patch) -> None:
     """Otherwise one fault is reported many times."""
-    refusing_store, known = around(refusing("check")), doctor._Known()
-    found = list(doctor._store_checks(in_a(MemoryStore()), refusing_store, known))
+    refusing_store, known = around(refusing("check")), Known()
+    found = list(stores.checks(in_a(MemoryStore()), refusing_store, known))
     assert [one.name for one in found] == ["store main: access"]
-    monkeypatch.setattr(doctor, "_postgres", refuse)
-    monkeypatch.setattr(doctor, "_redis", refuse)
+    monkeypatch.setattr(postgres, "_postgres", refuse)
+    monkeypatch.setattr(redis, "_redis", refuse)
     address: Any = SimpleNamespace(public={})
-    for target in (PostgresTarget("shop", address), RedisTarget("broker", address)):
-        found = list(doctor._target_checks(in_a(MemoryStore()), target, known))
-        assert [(one.name, one.ok) for one in found] == [(f"{target.kind} {target.name}", False)]
+    wiring = in_a(MemoryStore())
+    found = [
+        *postgres.checks(wiring, PostgresTarget("shop", address), known),
+        *redis.checks(wiring, RedisTarget("broker", address), known),
+    ]
+    assert [(one.name, one.ok) for one in found] == [("postgres shop", False), ("redis broker", False)]
 
 
 def test_a_server_that_was_silent_once_is_not_waited_for_again() -> None:
     def silent() -> str:
         raise OutOfTimeError("no answer came", hint="look at it")
 
-    known = doctor._Known()
+    known = Known()
     assert known.asked("store main", "store main: access", refuse).ok is False
     assert known.silent == set()
     assert known.asked("store main", "store main: access", silent).ok is False
@@ -601,8 +606,7 @@ def test_a_server_that_was_silent_once_is_not_waited_for_again() -> None:
 
 # What the probes call, and what gives each of their ✖.
 SITES = (
-    failing(doctor)
-    | raising(doctor)
+    set().union(*(failing(module) | raising(module) for module in MODULES))
     | failing(fitness, "Finding")
     | raising(conditions)
     | yielding(provable.suspicions)
@@ -621,8 +625,8 @@ def test_every_failure_has_a_case(tmp_path: Path) -> None:
             folder = tmp_path / f"{name}-{at}"
             folder.mkdir()
             with pytest.MonkeyPatch.context() as patch, sites.running(SITES):
-                sites.watch(doctor, patch)
-                sites.watch(fitness, patch, "Finding")
+                sites.watch(Check, patch)
+                sites.watch(fitness.Finding, patch)
                 list(case(patch, folder))
     assert sites.seen == SITES, "a ✖ without a case in this file"
 
@@ -635,21 +639,27 @@ def test_every_check_has_a_case_in_which_it_fails() -> None:
 
 @pytest.mark.parametrize("name", REMARKS)
 def test_a_check_that_only_remarks_never_fails(name: str) -> None:
-    tree = ast.parse(inspect.getsource(getattr(doctor, name)))
+    (check_of_it,) = (vars(module)[name] for module in MODULES if inspect.isfunction(vars(module).get(name)))
+    tree = ast.parse(inspect.getsource(check_of_it))
     assert not any(isinstance(node, ast.Constant) and node.value is False for node in ast.walk(tree))
 
 
 def probes() -> set[str]:
     """The functions that ``examine`` carries out."""
-    calls = [node for node in ast.walk(ast.parse(inspect.getsource(doctor))) if isinstance(node, ast.Call)]
+    trees = [ast.parse(inspect.getsource(module)) for module in MODULES]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
     # The probe is the last argument but for what is done about a silent server.
-    direct = [node.args[1] for node in calls if ast.unparse(node.func) in ("_carried_out", "asked")]
+    direct = [node.args[1] for node in calls if ast.unparse(node.func) in ("carried_out", "asked")]
     asked = [node.args[2] for node in calls if ast.unparse(node.func) == "known.asked"]
     return {_called(probe) for probe in (*direct, *asked) if ast.unparse(probe) != "probe"}
 
 
 def _called(probe: ast.expr) -> str:
-    """The first function in a probe: ``f``, ``lambda: f(…)``, ``partial(f, …)``."""
-    names = [node.id for node in ast.walk(probe) if isinstance(node, ast.Name) and node.id != "partial"]
-    called = [name for name in names if hasattr(doctor, name) or name == "look"]
-    return called[0]
+    """The first function in a probe: ``f``, ``lambda: module.f(…)``, ``partial(f, …)``."""
+    names = [
+        node.attr if isinstance(node, ast.Attribute) else node.id
+        for node in ast.walk(probe)
+        if isinstance(node, ast.Attribute | ast.Name)
+    ]
+    known = {name for module in MODULES for name, found in vars(module).items() if inspect.isfunction(found)}
+    return next(name for name in names if name in known or name == "look")
