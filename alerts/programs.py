@@ -48,12 +48,11 @@ class Programs:
         return self._run("amtool", arguments, folder, what)
 
     def run_rule_test(self, path: Path) -> Outcome:
-        """Run one file of promtool unit tests, with the rules that it needs."""
+        """Run one file of promtool unit tests, each test with the rules that it needs."""
         with tempfile.TemporaryDirectory() as name:
-            tests = ruletests.write(path, Path(name))
-            return self.promtool(
-                "test", "rules", tests.name, folder=tests.parent, what=f"rule tests {path.stem}"
-            )
+            folder = Path(name)
+            files = [str(each.relative_to(folder)) for each in ruletests.write(path, folder)]
+            return self.promtool("test", "rules", *files, folder=folder, what=f"rule tests {path.stem}")
 
     def _run(self, program: str, arguments: tuple[str, ...], folder: Path, what: str) -> Outcome:
         done = subprocess.run(

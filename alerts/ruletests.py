@@ -1,11 +1,10 @@
-"""The unit tests of the rules, and each of their files with only the rules that its result depends on.
+"""The unit tests of the rules, each next to the rules that its result depends on.
 
-promtool evaluates every rule of every named file at every step of every test, so a file that tests two alerts would
-take as long as one that tests a hundred.
+promtool evaluates every rule of every named file at every step of every test, so a test of one alert would take as long
+as one of a hundred.
 """
 
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,26 +25,48 @@ def files() -> list[Path]:
     return sorted(TESTS.glob("*.yml"), key=lambda path: -path.stat().st_size)
 
 
-def write(path: Path, folder: Path) -> Path:
-    """Copy a file of unit tests into an empty folder, with the rules that it needs next to it; returns the copy.
+def write(path: Path, folder: Path) -> list[Path]:
+    """Write the tests of a file into an empty folder, and those that need the same rules into one file; returns the files.
 
-    The copy is the same to the byte, since promtool reads numbers differently from YAML. Groups without a
-    rule that is needed are left empty.
+    Scalars keep their text, since promtool reads numbers differently from YAML. Groups without a rule that is needed
+    are left empty.
 
     Args:
         path: the file of unit tests, which names its rule files relative to itself.
     """
     tests: Document = rulefile.document(path)
     rules: dict[str, Document] = {name: rulefile.document(path.parent / name) for name in tests["rule_files"]}
-    names = needed(tests, list(rules.values()))
-    copy = folder / path.parent.name / path.name
-    copy.parent.mkdir()
-    shutil.copy(path, copy)
-    for name, document in rules.items():
-        reduced = copy.parent / name
-        reduced.parent.mkdir(exist_ok=True)
-        reduced.write_text(yaml.safe_dump(_with_only(document, names), sort_keys=False), encoding="utf-8")
-    return copy
+    text = rulefile.node(path)
+    written = []
+    for number, (names, places) in enumerate(_by_rules(tests, list(rules.values()))):
+        copy = folder / str(number) / path.parent.name / path.name
+        copy.parent.mkdir(parents=True)
+        copy.write_text(yaml.serialize(_with_tests(text, places)), encoding="utf-8")
+        for name, document in rules.items():
+            reduced = copy.parent / name
+            reduced.parent.mkdir(exist_ok=True)
+            reduced.write_text(yaml.safe_dump(_with_only(document, names), sort_keys=False), encoding="utf-8")
+        written.append(copy)
+    return written
+
+
+def _by_rules(tests: Document, rules: Sequence[Document]) -> Iterator[tuple[set[str], list[int]]]:
+    """The rules that a test needs, and the places of all tests that need the same."""
+    found: dict[frozenset[str], list[int]] = {}
+    for place, test in enumerate(tests["tests"]):
+        found.setdefault(frozenset(needed({"tests": [test]}, rules)), []).append(place)
+    return ((set(names), places) for names, places in found.items())
+
+
+def _with_tests(document: yaml.MappingNode, places: Sequence[int]) -> yaml.MappingNode:
+    entries = [
+        (key, _items(value, places) if key.value == "tests" else value) for key, value in document.value
+    ]
+    return yaml.MappingNode(document.tag, entries)
+
+
+def _items(sequence: yaml.SequenceNode, places: Sequence[int]) -> yaml.SequenceNode:
+    return yaml.SequenceNode(sequence.tag, [sequence.value[place] for place in places])
 
 
 def needed(tests: Document, rules: Sequence[Document]) -> set[str]:

@@ -15,6 +15,11 @@ def document(path: Path) -> Any:
     return yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - both loaders are safe
 
 
+def node(path: Path) -> Any:
+    """The content of a YAML file as a tree, in which scalars are still text."""
+    return yaml.compose(path.read_text(encoding="utf-8"), Loader=_LOADER)
+
+
 def rules(path: Path) -> Iterator[dict[str, Any]]:
     """Every rule of a file, in order."""
     for group in document(path)["groups"]:
