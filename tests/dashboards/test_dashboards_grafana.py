@@ -164,13 +164,14 @@ def grids() -> dict[str, dict[str, list[float]]]:
 
 @LIBRARIES
 def test_our_pictures_show_grafanas_texts_and_colours(library: str, checkout: Path, tmp_path: Path) -> None:
+    shown = grids()
     asked = {
         "panels": {
             uid: {
                 title: [one if math.isfinite(one) else str(one) for one in numbers]
                 for title, numbers in panels.items()
             }
-            for uid, panels in grids().items()
+            for uid, panels in shown.items()
         },
         "colors": sorted(THEMES["dark"].named),
     }
@@ -182,7 +183,7 @@ def test_our_pictures_show_grafanas_texts_and_colours(library: str, checkout: Pa
         for panel in board["panels"]:
             place = f"{board['uid']} / {panel['title']}"
             for mode, grafanas in found["panels"].get(place, {}).items():
-                defaults, numbers = panel["fieldConfig"]["defaults"], grids()[board["uid"]][panel["title"]]
+                defaults, numbers = panel["fieldConfig"]["defaults"], shown[board["uid"]][panel["title"]]
                 ours = [judge(number, defaults, THEMES[mode]) for number in numbers]
                 texts = [(one.text, text) for one, (text, _) in zip(ours, grafanas, strict=True)]
                 # Grafana writes "∞undefined req/s" for an infinite rate.
