@@ -8,8 +8,8 @@ from typing import Any
 
 from backup.catalogue import layout
 from backup.catalogue.document import decode, encode, too_large
+from backup.catalogue.history import History
 from backup.catalogue.notified import Notified
-from backup.catalogue.reader import History
 from backup.catalogue.renewal import forget_others, renew, states
 from backup.errors import CatalogueError
 from backup.policy.notices import Message, faults, messages

@@ -6,8 +6,8 @@ two servers that use the same folder by mistake, such as staging with production
 
 from collections.abc import Collection
 
+from backup.catalogue.history import Entry, History
 from backup.catalogue.manifest import Manifest
-from backup.catalogue.reader import Entry, History
 from backup.errors import PreflightError
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from backup.cancellation import limited
 from backup.catalogue import layout
 from backup.catalogue.commit import discard
-from backup.catalogue.reader import Entry, History
+from backup.catalogue.history import Entry, History
 from backup.errors import StoreError
 from backup.ownership import clusters, is_foreign
 from backup.policy.retention import JUMPED, Count, Plan, State, StoredBackup, bounded, jump, late, plan

@@ -13,10 +13,10 @@ from backup import __version__
 from backup.cancellation import limited
 from backup.catalogue import layout
 from backup.catalogue.commit import commit, confirm, discard
+from backup.catalogue.history import CLOCK_TOLERANCE
 from backup.catalogue.ids import new_id
 from backup.catalogue.journal import OpenAttempt
 from backup.catalogue.manifest import Manifest
-from backup.catalogue.reader import CLOCK_TOLERANCE
 from backup.catalogue.sweep import sweep
 from backup.engine import DumpContext, DumpResult, Engine, Lock, PreflightResult
 from backup.errors import PreflightError, SpaceError, StoreAccessError, StoreError

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from backup.catalogue import ids
-from backup.catalogue.reader import Catalogue, Entry, History
+from backup.catalogue.history import Catalogue, Entry, History
 from backup.ownership import clusters, is_foreign
 from backup.postgres import inventory
 from backup.postgres.databases import databases

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from backup.catalogue.changes import Changes, compare
-from backup.catalogue.reader import Entry
+from backup.catalogue.history import Entry
 from backup.cli.common import database_option, find, json_option, load
 from sidecar import UsageError, cli
 from sidecar.humanize import counted, moment, size

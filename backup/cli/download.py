@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from backup.catalogue.reader import Entry
+from backup.catalogue.history import Entry
 from backup.cli import bars
 from backup.cli.common import database_option, find, json_option, load, print_step
 from backup.load.plain import write_plain

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from backup.catalogue.reader import Broken, Catalogue, Entry, History
+from backup.catalogue.history import Broken, Catalogue, Entry, History
 from backup.cli.common import as_moment, database_option, json_option, load
 from backup.replication.merged import read
 from backup.wiring import Wiring

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from backup.catalogue.reader import Entry, projected
+from backup.catalogue.history import Entry, projected
 from backup.catalogue.records import Difference
 from backup.cli import bars
 from backup.cli.common import (

@@ -3,7 +3,7 @@
 import click
 from rich.table import Table
 
-from backup.catalogue.reader import Entry
+from backup.catalogue.history import Entry
 from backup.cli.common import database_option, find, json_option, load
 from sidecar import cli
 from sidecar.humanize import duration, moment, size

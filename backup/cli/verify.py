@@ -8,8 +8,8 @@ import click
 from rich.table import Table
 
 from backup.cancellation import StoppedError
+from backup.catalogue.history import Entry
 from backup.catalogue.manifest import content
-from backup.catalogue.reader import Entry
 from backup.catalogue.records import Report
 from backup.cli import bars
 from backup.cli.common import database_option, find, json_option, load

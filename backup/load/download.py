@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from backup.catalogue import layout
+from backup.catalogue.history import Entry
 from backup.catalogue.manifest import StoredObject
-from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference
 from backup.errors import SpaceError
 from backup.load.fetch import Fetched, fetch

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from backup.catalogue.reader import Entry
+from backup.catalogue.history import Entry
 from backup.errors import VerificationError
 from backup.load.download import check_space, download
 from backup.load.throwaway import private_folder, sweep_folders

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from backup.catalogue.reader import Entry, History
+from backup.catalogue.history import Entry, History
 from backup.physical import lsn, targets
 from backup.physical.archive import Archive, Listing
 from backup.physical.segments import Segments

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from backup.catalogue import layout
+from backup.catalogue.history import Entry
 from backup.catalogue.manifest import StoredObject
-from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import VerificationError

@@ -11,15 +11,16 @@ from http import HTTPStatus
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from backup.cancellation import StoppedError
-from backup.catalogue.reader import History, Reader
+from backup.catalogue.history import History
+from backup.catalogue.reader import Reader
 from backup.physical.archive import Archive, Listing
 from backup.physical.coverage import coverage, periods
-from backup.physical.follower import Outlet
 from backup.physical.known import KnownWal
 from backup.physical.measures import Measures, Recoverable
 from backup.physical.metrics import registry
 from backup.physical.offsite import OffsiteCopy
 from backup.physical.pulse import Pulse
+from backup.physical.follower import Outlet
 from backup.physical.stream import Streamer
 from backup.physical.upkeep import Cluster, apply, clusters, decide, listings, retained_bases, with_gaps
 from backup.store import Store

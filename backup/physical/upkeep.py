@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from backup.catalogue.document import decode, too_large
-from backup.catalogue.reader import Entry, History
+from backup.catalogue.history import Entry, History
 from backup.errors import CatalogueError, NotFoundError, VerificationError
 from backup.physical import archive as names
 from backup.physical import lsn

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from backup.catalogue.reader import History
+from backup.catalogue.history import History
 from sidecar.humanize import duration
 
 # In the order in which they are notified.

@@ -10,9 +10,9 @@ from datetime import datetime
 from backup.cancellation import never
 from backup.catalogue import layout
 from backup.catalogue.commit import commit, confirm
+from backup.catalogue.history import Entry
 from backup.catalogue.hold import Hold
 from backup.catalogue.manifest import Manifest, StoredObject
-from backup.catalogue.reader import Entry
 from backup.catalogue.records import Report
 from backup.catalogue.renewal import renew
 from backup.catalogue.signatures import Keyring

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from backup.catalogue.reader import Catalogue, Choice, History, Reader
+from backup.catalogue.history import Catalogue, History
+from backup.catalogue.reader import Choice, Reader
 from backup.errors import StoreError
 from backup.replication.spool import merged
 from backup.wiring import Wiring

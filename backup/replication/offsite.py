@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from backup.catalogue import layout
-from backup.catalogue.reader import Entry, History, Reader
+from backup.catalogue.history import Entry, History
+from backup.catalogue.reader import Reader
 from backup.catalogue.sweep import sweep, without_manifest
 from backup.hostlock import host_lock
 from backup.replication.copy import Route, copy_backup, copy_reports

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from backup.catalogue import layout
+from backup.catalogue.history import Catalogue, History
 from backup.catalogue.journal import record
-from backup.catalogue.reader import Catalogue, History
 from backup.catalogue.records import continued
 from backup.hostlock import host_lock
 from backup.policy.anomaly import judged

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from backup.catalogue.history import Entry
 from backup.catalogue.manifest import Manifest
-from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference
 from backup.errors import DumpError, PreflightError, PromotedError, VerificationError
 from backup.load.download import check_space, download

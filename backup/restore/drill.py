@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from backup.catalogue.reader import Entry
+from backup.catalogue.history import Entry
 from backup.catalogue.records import Difference
 from backup.errors import VerificationError
 from backup.load.download import check_space

@@ -12,9 +12,9 @@ from datetime import datetime
 from psycopg import sql
 
 from backup.catalogue import layout
+from backup.catalogue.history import Entry
 from backup.catalogue.ids import stamp
 from backup.catalogue.manifest import Server
-from backup.catalogue.reader import Entry
 from backup.errors import RecoveryError
 from backup.physical import cut, lsn, records
 from backup.physical.coverage import Candidate, Coverage

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from backup.catalogue.reader import Entry
+from backup.catalogue.history import Entry
 from backup.catalogue.records import Difference
 from backup.errors import UnprovableError, VerificationError
 from backup.load.download import check_space, download

@@ -15,8 +15,8 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
+from backup.catalogue.history import Entry
 from backup.catalogue.manifest import Manifest, Table
-from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import DumpError, VerificationError

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from backup.catalogue.history import Entry, History
 from backup.catalogue.manifest import Manifest, content
-from backup.catalogue.reader import Entry, History
 from backup.catalogue.records import Report
 from backup.service.state import State
 from backup.service.status_page import address_of, kind_of

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from backup import cron
 from backup.cancellation import StoppedError
-from backup.catalogue.reader import Entry, History
+from backup.catalogue.history import Entry, History
 from backup.errors import BusyError
 from backup.heartbeat import Pings
 from backup.notify import notifier_for

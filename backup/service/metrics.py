@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from backup import __version__
-from backup.catalogue.reader import Entry, History, projected_rto
+from backup.catalogue.history import Entry, History, projected_rto
 from backup.catalogue.records import Attempt
 from backup.confinement import strength
 from backup.prune import plan_for

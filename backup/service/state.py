@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from backup.cancellation import StoppedError
-from backup.catalogue.reader import Catalogue, History
+from backup.catalogue.history import Catalogue, History
 from backup.catalogue.records import Attempt
 from backup.errors import StoreError
 from backup.physical.coverage import Period, coverage_of, periods

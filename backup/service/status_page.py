@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 
-from backup.catalogue.reader import Entry
+from backup.catalogue.history import Entry
 from backup.physical.coverage import Period
 from backup.service.state import State
 from backup.service.summary import Summary, general_problems, summaries

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from backup import __version__
-from backup.catalogue.reader import CLOCK_TOLERANCE, Entry, History, projected_rto
+from backup.catalogue.history import CLOCK_TOLERANCE, Entry, History, projected_rto
 from backup.catalogue.records import Attempt, Report
 from backup.confinement import strength
 from backup.physical.coverage import Period

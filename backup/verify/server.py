@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from backup.catalogue.history import Entry
 from backup.catalogue.manifest import Place
-from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import NoIdentityError, RecoveryError, UnprovableError, VerificationError

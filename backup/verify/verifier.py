@@ -13,8 +13,8 @@ from typing import TypeVar
 from backup.cancellation import carry
 from backup.catalogue import layout
 from backup.catalogue.document import encode
+from backup.catalogue.history import Entry
 from backup.catalogue.manifest import Manifest, Role
-from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference, Report
 from backup.errors import PreflightError, UnprovableError, VerificationError
 from backup.load.download import download

@@ -9,7 +9,7 @@ import pytest
 import redis
 from prometheus_client import generate_latest
 
-from backup.catalogue.reader import Entry
+from backup.catalogue.history import Entry
 from backup.redis.lock import KEY
 from backup.replication.merged import read
 from backup.run import run

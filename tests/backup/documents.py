@@ -7,8 +7,9 @@ from typing import Any
 
 from backup.catalogue import ids, layout
 from backup.catalogue.document import encode
+from backup.catalogue.history import History
 from backup.catalogue.manifest import Manifest, Role, Server, StoredObject
-from backup.catalogue.reader import History, Reader
+from backup.catalogue.reader import Reader
 from backup.catalogue.records import Attempt, Report
 from backup.catalogue.signatures import NO_KEYS, Keyring
 from backup.store import Store

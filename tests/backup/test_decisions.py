@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from backup import hooks
+from backup.catalogue.history import Catalogue, Entry, History
 from backup.catalogue.manifest import (
     Keyspace,
     Manifest,
@@ -19,7 +20,6 @@ from backup.catalogue.manifest import (
     StoredObject,
     Tablespace,
 )
-from backup.catalogue.reader import Catalogue, Entry, History
 from backup.catalogue.records import Difference
 from backup.engine import PreflightResult
 from backup.errors import DumpError, PreflightError, SpaceError, StoreAccessError, StoreError

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from backup.catalogue import layout
+from backup.catalogue.cache import _fetched
 from backup.catalogue.document import D, decode, encode
 from backup.catalogue.manifest import Manifest, StoredObject, Table
-from backup.catalogue.reader import Reader, _fetched
+from backup.catalogue.reader import Reader
 from backup.catalogue.signatures import Keyring, Trust
 from backup.cli.common import find
 from backup.replication.offsite import copy_missing
@@ -38,7 +39,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         decoded[where] += 1
         return decode(kind, data, where, keys)
 
-    monkeypatch.setattr("backup.catalogue.reader.decode", counting)
+    monkeypatch.setattr("backup.catalogue.cache.decode", counting)
     return decoded
 
 
@@ -238,7 +239,7 @@ def test_equal_tables_are_in_memory_once() -> None:
 
 
 def test_no_more_documents_are_fetched_ahead_than_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backup.catalogue.reader.WAITING_BYTES", 10)
+    monkeypatch.setattr("backup.catalogue.cache.WAITING_BYTES", 10)
     sizes = [4, 4, 4, 40, 1, 1, 1]
     wanted: list[tuple[type[Any], ObjectInfo]] = [
         (Manifest, ObjectInfo(str(number), size, NOW, "1")) for number, size in enumerate(sizes)

@@ -12,8 +12,8 @@ import requests
 
 from backup.catalogue import layout
 from backup.catalogue.document import encode
+from backup.catalogue.history import History
 from backup.catalogue.notified import Notified
-from backup.catalogue.reader import History
 from backup.catalogue.records import Difference
 from backup.catalogue.signatures import NO_KEYS, Keyring
 from backup.notify import Notifier, inert, sender

@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from backup.catalogue.reader import Entry
+from backup.catalogue.history import Entry
 from backup.errors import RecoveryError, UnprovableError, VerificationError
 from backup.load.throwaway import log_of
 from backup.physical.archive import Archive, Listing

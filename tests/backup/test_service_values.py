@@ -15,8 +15,8 @@ import pytest
 from backup.cancellation import StoppedError
 from backup.catalogue import layout
 from backup.catalogue.document import encode
+from backup.catalogue.history import Catalogue, Entry, History
 from backup.catalogue.manifest import Manifest, StoredObject, Table
-from backup.catalogue.reader import Catalogue, Entry, History
 from backup.catalogue.records import Attempt, Difference, Report
 from backup.cron import parse
 from backup.errors import BusyError, StoreError

@@ -33,7 +33,7 @@ from backup.cancellation import (
     limited,
     waiting,
 )
-from backup.catalogue.reader import Entry
+from backup.catalogue.history import Entry
 from backup.doctor import examine
 from backup.errors import DumpError
 from backup.postgres.dsn import parse

@@ -15,8 +15,8 @@ import pytest
 import zstandard
 
 from backup.cancellation import never
+from backup.catalogue.history import Entry
 from backup.catalogue.manifest import Physical, StoredObject
-from backup.catalogue.reader import Entry
 from backup.errors import SpaceError
 from backup.load.download import download
 from backup.load.fetch import fetch
@@ -115,7 +115,7 @@ def test_an_object_of_another_size_is_not_fetched(tmp_path: Path, wired: Wire) -
 SMALL_DISK = """
 import sys
 from pathlib import Path
-from backup.catalogue.reader import Entry
+from backup.catalogue.history import Entry
 from backup.errors import SpaceError
 from backup.load.download import download
 from backup.settings import BackupSettings

@@ -13,8 +13,8 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
+from backup.catalogue.history import Entry
 from backup.catalogue.manifest import StoredObject
-from backup.catalogue.reader import Entry
 from backup.errors import NotFoundError, StoreAccessError, StoreError
 from backup.load.download import MAX_RATIO, PLAUSIBLE_BYTES, implausible, object_differences
 from backup.load.fetch import Fetched

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
+from backup.catalogue.history import Entry
 from backup.catalogue.manifest import Extension, StoredObject
-from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference
 from backup.ownership import is_foreign
 from backup.store import MemoryStore

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
+from backup.catalogue.history import Entry
 from backup.catalogue.manifest import Physical
-from backup.catalogue.reader import Entry
 from backup.errors import ReplicationError, StoreError
 from backup.physical import slot
 from backup.physical.archive import Archive, Gap, Listing
