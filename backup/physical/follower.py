@@ -6,26 +6,22 @@ this process needs no disk and loses nothing when it is killed.
 
 import hashlib
 import logging
-import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 
 from backup.cancellation import Stop
-from backup.catalogue.signatures import Keyring
-from backup.errors import PreflightError, ReplicationError, StoreError
+from backup.errors import PreflightError, ReplicationError
 from backup.physical import lsn
 from backup.physical.archive import SHA_DIGITS, Archive, Listing, WalObject
 from backup.physical.measures import Measures
-from backup.physical.pack import Packed, pack
+from backup.physical.open_segment import OpenSegment
 from backup.physical.resume import Place
 from backup.physical.slot import APPLICATION, NAME
 from backup.physical.spans import cover
+from backup.physical.storage import Outlet, Storage
 from backup.physical.uploads import MAX_OUTSTANDING, THREADS, Parcel, Uploads
 from backup.physical.walsender import Alive, Message, TimelineEnd, Wal, WalSender, WalStream
-from backup.pipeline import PackingOptions
-from backup.store import Store
 from sidecar import OpsError
 from sidecar.logs import fields
 
@@ -45,49 +41,6 @@ class DivergenceError(OpsError):
     """The server's WAL differs from its stored WAL: it is another server, or one that was restored to an earlier state."""
 
 
-@dataclass(frozen=True)
-class Outlet:
-    """Where the WAL is stored, and how.
-
-    Attributes:
-        interval: seconds between two pieces of a segment that is not full.
-        retain_until: the end of the lock that the store is asked to set on a segment that is stored now.
-    """
-
-    store: Store
-    keys: Keyring
-    packing: PackingOptions
-    interval: float
-    clock: Callable[[], datetime]
-    retain_until: Callable[[datetime], datetime | None]
-
-
-@dataclass
-class _Filling:
-    """The segment that is being filled."""
-
-    start: int
-    data: bytearray
-    received: int
-    cut: int
-    waited_for: bool = False
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.data)
-
-    def fill(self, data: memoryview) -> int:
-        """Take as many bytes as fit; returns their number."""
-        at = self.received - self.start
-        count = min(len(data), len(self.data) - at)
-        self.data[at : at + count] = data[:count]
-        self.received += count
-        return count
-
-    def between(self, start: int, end: int) -> bytes:
-        return bytes(memoryview(self.data)[start - self.start : end - self.start])
-
-
 @dataclass
 class Follower:
     """The stream of one timeline, from a given position."""
@@ -98,9 +51,6 @@ class Follower:
     outlet: Outlet
     stop: Stop
     measures: Measures
-    _pieces: dict[int, list[str]] = field(default_factory=dict)
-    _whole: set[int] = field(default_factory=set)
-    _packing: threading.Lock = field(default_factory=threading.Lock)
 
     def follow(self, sender: WalSender, begin: Place) -> None:
         """Stream until the end of the timeline.
@@ -117,12 +67,13 @@ class Follower:
             for each in cover(self.listing.wal, begin.timeline, start, begin.position)
             if each.start >= start
         ]
+        storage = Storage(self.archive, self.outlet, self.measures)
         with self.stop.heeded():
-            self._take_stock(size)
-        self._segment = _Filling(start, bytearray(size), start, begin.position)
+            storage.take_stock(self.listing, begin.timeline)
+        self._segment = OpenSegment(start, bytearray(size), start, begin.position)
         self._confirmed = 0
         self._cut_at, self._reported_at = time.monotonic() + self.outlet.interval, 0.0
-        with Uploads(self._put, self._after) as uploads:
+        with Uploads(storage.put, storage.after) as uploads:
             self._uploads = uploads
             stream = sender.stream(start, begin.timeline, slot=NAME)
             self.measures.timeline = begin.timeline
@@ -138,18 +89,6 @@ class Follower:
             self._flush(UNLIMITED_SECONDS if ended else LAST_FLUSH_SECONDS)
             if not ended:
                 self._report(stream)
-
-    def _take_stock(self, size: int) -> None:
-        """The pieces that are stored; those that a whole segment has replaced are removed."""
-        self._whole = {
-            each.start
-            for each in self.listing.wal
-            if each.timeline == self._timeline and each.end - each.start == size
-        }
-        for each in self.listing.wal:
-            if each.timeline == self._timeline and each.end - each.start < size:
-                self._pieces.setdefault(lsn.segment_start(each.start, size), []).append(each.stored.key)
-        self._remove([key for segment in self._whole for key in self._pieces.pop(segment, [])])
 
     def _receive(self, stream: WalStream) -> bool:
         """Receive until the end of the timeline or a stop request; returns whether it was the former."""
@@ -207,23 +146,12 @@ class Follower:
     def _keep_up(self, stream: WalStream, now: float, *, wanted: bool) -> None:
         """Cut what is due, and report what is stored."""
         if now >= self._cut_at and self._uploads.outstanding < THREADS:
-            if not self._is_soon_full():
+            if not self._segment.is_soon_full():
                 self._cut()
             self._cut_at = now + self.outlet.interval
         if self._progress(now) or wanted or now - self._reported_at >= STATUS_SECONDS:
             self._report(stream)
             self._reported_at = now
-
-    def _is_soon_full(self) -> bool:
-        """Whether the segment will be full within an interval, at the pace at which its last bytes arrived.
-
-        A piece of it would soon be stored again as part of the whole segment. The stream waits only once for each segment.
-        """
-        segment = self._segment
-        if segment.waited_for or segment.end - segment.received > segment.received - segment.cut:
-            return False
-        segment.waited_for = True
-        return True
 
     def _wait(self) -> float:
         if self._uploads.outstanding:
@@ -264,7 +192,7 @@ class Follower:
     def _complete(self) -> None:
         segment = self._segment
         self._uploads.hand_over(Parcel(self._timeline, segment.start, segment.end, segment.data))
-        self._segment = _Filling(segment.end, bytearray(len(segment.data)), segment.end, segment.end)
+        self._segment = OpenSegment(segment.end, bytearray(len(segment.data)), segment.end, segment.end)
 
     def _cut(self) -> None:
         """Hand over the bytes of the segment that are not stored yet, if any."""
@@ -297,42 +225,6 @@ class Follower:
     def _unless_stopped(self) -> None:
         """End an endless wait on a stop request; the server keeps what is not stored."""
         self.stop.check()
-
-    def _put(self, parcel: Parcel) -> None:
-        """Store one parcel. Called in the upload threads."""
-        packed = parcel.packed or self._pack(parcel)
-        key = self.archive.wal_key(parcel.timeline, parcel.start, parcel.end, packed.sha256)
-        whole = self._is_whole(parcel)
-        until = self.outlet.retain_until(self.outlet.clock()) if whole else None
-        self.outlet.store.put(key, packed.data, retain_until=until)
-        self.measures.put(len(packed.data))
-        if not whole:
-            self._pieces.setdefault(lsn.segment_start(parcel.start, self.archive.segment_size), []).append(
-                key
-            )
-
-    def _pack(self, parcel: Parcel) -> Packed:
-        """Pack a parcel, one at a time: packing takes more memory than waiting for the store does."""
-        with self._packing:
-            parcel.packed = pack(parcel.take(), self.outlet.packing)
-        return parcel.packed
-
-    def _after(self, parcel: Parcel) -> None:
-        """Delete the pieces that a whole segment replaces, including those that arrive after it."""
-        segment = lsn.segment_start(parcel.start, self.archive.segment_size)
-        if self._is_whole(parcel):
-            self._whole.add(segment)
-        if segment in self._whole:
-            self._remove(self._pieces.pop(segment, []))
-
-    def _is_whole(self, parcel: Parcel) -> bool:
-        return parcel.end - parcel.start == self.archive.segment_size
-
-    def _remove(self, keys: Sequence[str]) -> None:
-        try:
-            self.outlet.store.delete(keys)
-        except StoreError as error:
-            log.warning("pieces of a whole segment remain: %s", error.message)
 
 
 def _never() -> None:

@@ -20,7 +20,7 @@ from backup.physical.measures import Measures, Recoverable
 from backup.physical.metrics import registry
 from backup.physical.offsite import OffsiteCopy
 from backup.physical.pulse import Pulse
-from backup.physical.follower import Outlet
+from backup.physical.storage import Outlet
 from backup.physical.stream import Streamer
 from backup.physical.upkeep import Cluster, apply, clusters, decide, listings, retained_bases, with_gaps
 from backup.store import Store

@@ -12,12 +12,13 @@ from backup.errors import ReplicationError
 from backup.physical import archive as names
 from backup.physical import lsn
 from backup.physical.archive import SHA_DIGITS, Archive, Gap, Listing, Stored
-from backup.physical.follower import DivergenceError, Follower, Outlet
+from backup.physical.follower import DivergenceError, Follower
 from backup.physical.measures import Measures
 from backup.physical.pack import pack
 from backup.physical.resume import Place, place, timeline_at
 from backup.physical.slot import APPLICATION, SlotStatus, provide, refuse_unsafe, renew
 from backup.physical.spans import Span, spans
+from backup.physical.storage import Outlet
 from backup.physical.timelines import Fork, parse_history
 from backup.physical.walsender import System, WalSender
 from backup.targets import ServerTarget

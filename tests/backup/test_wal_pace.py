@@ -11,9 +11,9 @@ from backup.catalogue.signatures import NO_KEYS
 from backup.errors import ReplicationError
 from backup.physical import follower as under_test
 from backup.physical.archive import Archive, Listing, Stored, WalObject
-from backup.physical.follower import Outlet
 from backup.physical.measures import Measures
 from backup.physical.resume import Place
+from backup.physical.storage import Outlet
 from backup.physical.uploads import Uploads
 from backup.physical.walsender import TimelineEnd, Wal
 from backup.pipeline import PackingOptions

@@ -23,10 +23,10 @@ from backup.cancellation import Stop
 from backup.catalogue.signatures import NO_KEYS, Keyring
 from backup.physical import lsn
 from backup.physical.archive import Archive, Listing, Stored
-from backup.physical.follower import Outlet
 from backup.physical.measures import Measures
 from backup.physical.slot import NAME
 from backup.physical.spans import cover, spans
+from backup.physical.storage import Outlet
 from backup.physical.stream import Streamer
 from backup.physical.walsender import WalSender
 from backup.pipeline import PackingOptions
