@@ -1,23 +1,20 @@
 """The VPS: one service after the other gets the new image; on failure, all get the previous one again."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import requests
 
 from sidecar import OpsError
 from sidecar.http import session
-from stack.deploy.changes import Container, Fingerprints, definitions, has_old_files
-from stack.deploy.container_state import ContainerState
-from stack.deploy.edge import CADDYFILE, EDGE, NEXT, SERVING, Edge
+from stack.deploy.edge import EDGE, SERVING
 from stack.deploy.history import History
-from stack.deploy.runner import Runner
+from stack.deploy.runner import Runner, Say
+from stack.deploy.services import DATA, Services
 
-COMPOSE = ("docker", "compose", "-f", "docker-compose.prod.yml")
 # In this order: what serves requests, then the workers, then the monitoring.
 ROLLING = (
     "posthub_api_prod",
@@ -31,25 +28,12 @@ ROLLING = (
     # Before cAdvisor, which connects to the engine only when it starts.
     "posthub_docker_proxy",
 )
-DATA = ("posthub_postgres_prod", "posthub_redis_prod")
 # Services that run once and exit. They are run, never started: compose would recreate everything that depends on them.
 JOBS = ("posthub_init", "posthub_migrate", "posthub_db_roles", "posthub_alertmanager_config")
-# A changed file among their mounts does not replace them: the database reads its file only at its first start, and Caddy gets
-# the new Caddyfile through a reload.
-KEPT = (*DATA, EDGE)
 # They read their mounted configuration again on SIGHUP.
 RELOADED = ("posthub_prometheus", "posthub_alertmanager")
 RUN = ("run", "--rm", "--no-deps", "-T")
-RUN_NEXT = ("run", "--detach", "--no-deps")
-# Under the service's own name on its networks, next to its container.
-SAME_NAME = ("--use-aliases",)
-UP = ("up", "--detach", "--no-build", "--no-deps", "--wait", "--wait-timeout")
-WAIT_SECONDS = 240
-# More time for a container that runs but is unhealthy when compose gives up: on a busy machine, it becomes healthy.
-RECOVERY_SECONDS = 120
 HEALTH_TRIES = 15
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -72,12 +56,13 @@ class Rollout:
     pause: float = 2.0
     digests: Mapping[str, str] = field(default_factory=dict)
     history: History = field(init=False)
-    fingerprints: Fingerprints = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "history", History(self.root, dry=self.runner.dry))
-        kept = Fingerprints(self.root / ".ops" / "containers.json", dry=self.runner.dry)
-        object.__setattr__(self, "fingerprints", kept)
+
+    @cached_property
+    def _services(self) -> Services:
+        return Services(self.root, self.runner, self.say, self.tag, self.images, self.pause)
 
     def deploy(self) -> None:
         """Deploy; on failure, the previous tag is started again.
@@ -86,7 +71,7 @@ class Rollout:
             OpsError: it failed, and the previous tag runs again.
         """
         before = self._before()
-        self._compose("config", "--quiet")
+        self._services.compose("config", "--quiet")
         self._fetch()
         self._require_digests()
         self._prepare()
@@ -95,7 +80,7 @@ class Rollout:
             # It was started by compose alone: a rollback has to return to it.
             self.history.add(*before)
         for what, service in (("migrations", "posthub_migrate"), ("roles", "posthub_db_roles")):
-            self._step(what, *RUN, service)
+            self._services.step(what, *RUN, service)
         try:
             self._roll()
             self._check()
@@ -139,9 +124,11 @@ class Rollout:
 
     def _fetch(self) -> None:
         if self.build:
-            self._step("images built", "build")
+            self._services.step("images built", "build")
         else:
-            self._step("images pulled", "pull", "--quiet", "posthub_init", "posthub_postgres_prod", *ROLLING)
+            self._services.step(
+                "images pulled", "pull", "--quiet", "posthub_init", "posthub_postgres_prod", *ROLLING
+            )
 
     def _require_digests(self) -> None:
         """Refuse images other than those that were scanned and attested: a tag can be moved.
@@ -163,7 +150,7 @@ class Rollout:
             self.say(f"✔ digests of {len(self.digests)} images")
 
     def _own_images(self) -> set[str]:
-        return {str(definition.get("image", "")) for definition in self._definitions.values()}
+        return {str(definition.get("image", "")) for definition in self._services.definitions.values()}
 
     def _save_before_migrating(self, before: tuple[str, str] | None) -> None:
         """A migration can destroy data, so the database is backed up first.
@@ -171,45 +158,45 @@ class Rollout:
         Raises:
             OpsError: the backup failed; nothing was migrated.
         """
-        if self._try(*RUN, "posthub_migrate", "python", "manage.py", "migrate", "--check") == 0:
+        if self._services.attempt(*RUN, "posthub_migrate", "python", "manage.py", "migrate", "--check") == 0:
             return
         what, backup = "backup before the migrations", ("run", "--database", "posthub")
-        if self._try("exec", "-T", "posthub_backup", "true") == 0:
-            self._step(what, "exec", "-T", "posthub_backup", "python", "-m", "backup", *backup)
+        if self._services.attempt("exec", "-T", "posthub_backup", "true") == 0:
+            self._services.step(what, "exec", "-T", "posthub_backup", "python", "-m", "backup", *backup)
         elif before is not None:
-            self._step(what, *RUN, "posthub_backup", *backup)
+            self._services.step(what, *RUN, "posthub_backup", *backup)
         else:
             self.say("! no backup before the migrations: no service is running yet")
 
     def _prepare(self) -> None:
         """Write the secrets; start PostgreSQL and Redis, which stay as they are unless their definition changed."""
-        self._step("secrets", *RUN, "posthub_init")
+        self._services.step("secrets", *RUN, "posthub_init")
         for service in DATA:
-            self._up(service)
+            self._services.up(service)
 
     def _roll(self, *, back: bool = False) -> None:
         """Replace one service after the other: our images, then the rest, and Caddy last, by a reload if that is enough."""
         for service in ROLLING:
             if service in SERVING:
-                self._replace(service)
+                self._services.replace(service)
             else:
-                self._up(service)
-        self._step("Alertmanager's configuration", *RUN, "posthub_alertmanager_config")
+                self._services.up(service)
+        self._services.step("Alertmanager's configuration", *RUN, "posthub_alertmanager_config")
         for service in self._rest():
-            self._up(service)
-        if not self._up(EDGE):
+            self._services.up(service)
+        if not self._services.up(EDGE):
             self._load_edge(back=back)
         for service in RELOADED:
-            self._try("kill", "--signal", "HUP", service)
-        self._note()
+            self._services.attempt("kill", "--signal", "HUP", service)
+        self._services.note()
 
     def _rest(self) -> list[str]:
         placed = {*ROLLING, *DATA, *JOBS, EDGE}
-        return [service for service in self._definitions if service not in placed]
+        return [service for service in self._services.definitions if service not in placed]
 
     def _load_edge(self, *, back: bool) -> None:
         """Give Caddy the checkout's Caddyfile. A rollback continues even if Caddy refuses it, because the checkout has no other."""
-        edge = self._edge
+        edge = self._services.edge
         if not edge.caddyfile:
             return
         # If a rollout is interrupted, and the second container removed by hand, requests still go there.
@@ -220,107 +207,6 @@ class Rollout:
             if not back:
                 raise
             self.say(f"! Caddy keeps its earlier configuration: {error}")
-
-    @cached_property
-    def _edge(self) -> Edge:
-        path = self.root / CADDYFILE
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        return Edge(self.runner, COMPOSE, self.pause, text)
-
-    def _up(self, service: str) -> bool:
-        """Start a service. Its container is replaced only if the definition differs from the one that it was started with.
-
-        Returns:
-            Whether it was replaced.
-        """
-        definition, container = self._definitions.get(service, {}), self._container(service)
-        changed = self.fingerprints.changed(definition, container) or (
-            service not in KEPT and has_old_files(definition, container)
-        )
-        how = "--force-recreate" if changed else "--no-recreate"
-        what = service if changed else f"{service}, unchanged"
-        try:
-            self._step(what, *UP, str(WAIT_SECONDS), how, service)
-        except OpsError:
-            if self._state(service).has_ended:
-                raise
-            self._await_health(service, RECOVERY_SECONDS)
-            self.say(f"✔ {what}, after a longer wait")
-        return changed
-
-    def _replace(self, service: str) -> None:
-        """Replace a service without a moment in which nothing answers: a second container starts first and stops last."""
-        container, second = self._container(service), f"{service}{NEXT}"
-        if container is None or not self.fingerprints.changed(self._definitions.get(service, {}), container):
-            self._up(service)
-            if self._container(second) is not None:
-                # An interrupted rollout has left it.
-                self._retire(service, second, moved=self._edge.can_move(service))
-            return
-        edge = self._edge
-        # Without Caddy's help, both containers answer to the name of the service.
-        movable = edge.can_move(service)
-        if movable:
-            edge.send_back(service)
-        self._remove(second)
-        try:
-            self._compose(*RUN_NEXT, *(() if movable else SAME_NAME), "--name", second, service)
-            self._await_health(second, WAIT_SECONDS)
-            if movable:
-                edge.send_to_second(service)
-                self._drain(edge, service, service)
-            self._up(service)
-        finally:
-            self._retire(service, second, moved=movable)
-
-    def _retire(self, service: str, second: str, *, moved: bool) -> None:
-        """Return the requests to the service's own container, and remove the second one."""
-        if moved:
-            self._edge.send_back(service)
-            self._drain(self._edge, service, second)
-        self._remove(second)
-
-    def _drain(self, edge: Edge, service: str, container: str) -> None:
-        if not edge.drain(service, container):
-            self.say(f"! {container} still answers requests, and is stopped")
-
-    def _remove(self, container: str) -> None:
-        """Let a container finish its requests, then remove it. An interrupted rollout may have left it."""
-        self.runner.run("docker", "stop", container)
-        self.runner.run("docker", "rm", "--force", container)
-
-    def _state(self, container: str) -> ContainerState:
-        return ContainerState.parse(self.runner.query("docker", "inspect", container).output)
-
-    def _await_health(self, container: str, seconds: float) -> None:
-        """Wait until a container is healthy, or runs if it has no health check.
-
-        Raises:
-            OpsError: it is not healthy in time, or it ends.
-        """
-        until = time.monotonic() + seconds
-        while not self.runner.dry:
-            state = self._state(container)
-            if state.is_up:
-                return
-            if state.has_ended or time.monotonic() > until:
-                log = self.runner.query("docker", "logs", "--tail", "5", container)
-                last = " / ".join((log.output + log.errors).strip().splitlines()) or "no output"
-                raise OpsError(f"{container} is {state}: {last}", hint=f"docker logs {container}")
-            time.sleep(self.pause)
-
-    def _note(self) -> None:
-        found = [(self._container(name), definition) for name, definition in self._definitions.items()]
-        self.fingerprints.note((container, known) for container, known in found if container is not None)
-
-    @cached_property
-    def _definitions(self) -> dict[str, dict[str, Any]]:
-        """Read once: nothing changes them during a rollout."""
-        done = self.runner.query(*COMPOSE, "config", "--format", "json", environment=self._environment())
-        return definitions(done.output)
-
-    def _container(self, service: str) -> Container | None:
-        return Container.parse(self.runner.query("docker", "inspect", service).output)
 
     def _check(self) -> None:
         for _ in range(HEALTH_TRIES):
@@ -333,7 +219,7 @@ class Rollout:
     def _is_healthy(self) -> bool:
         if not self.url:
             probe = ("python", "/srv/health/answers.py", "http://127.0.0.1:8000/health/")
-            return self._try("exec", "-T", "posthub_api_prod", *probe) == 0
+            return self._services.attempt("exec", "-T", "posthub_api_prod", *probe) == 0
         if self.runner.dry:
             print("$ GET", self.url)
             return True
@@ -342,17 +228,3 @@ class Rollout:
                 return client.get(self.url, timeout=10).ok
         except requests.RequestException:
             return False
-
-    def _step(self, what: str, *arguments: str) -> None:
-        began = time.monotonic()
-        self._compose(*arguments)
-        self.say(f"✔ {what} ({time.monotonic() - began:.0f} s)")
-
-    def _compose(self, *arguments: str) -> None:
-        self.runner.require(*COMPOSE, *arguments, environment=self._environment())
-
-    def _try(self, *arguments: str) -> int:
-        return self.runner.run(*COMPOSE, *arguments, environment=self._environment()).code
-
-    def _environment(self) -> Mapping[str, str]:
-        return {"POSTHUB_TAG": self.tag} | ({"POSTHUB_IMAGES": self.images} if self.images else {})

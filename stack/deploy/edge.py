@@ -27,7 +27,7 @@ SERVING = {"posthub_api_prod": 8000, "posthub_frontend_prod": 8080}
 # The end of the name of a service's second container, which exists during its replacement only.
 NEXT = "_next"
 # In Caddy's container. While a file with the second container's name is in it, that one gets the requests.
-SWITCHES = "/tmp"  # noqa: S108
+SWITCHES = "/tmp"  # noqa: S108 - in the container
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,16 @@
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sidecar import OpsError
 from stack.doctor.host import Done
 
 SECONDS = 1800.0
+
+# Prints a line about the progress.
+Say = Callable[[str], None]
 
 
 class Runner:

@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stack.deploy.compose import COMPOSE, JOBS, ROLLING, Rollout
+from stack.deploy.compose import JOBS, ROLLING, Rollout
 from stack.deploy.edge import EDGE, NEXT, SERVING
 from stack.deploy.history import History
 from stack.deploy.runner import Runner
+from stack.doctor.host import COMPOSE
 
 IMAGE = "busybox:1.37"
 PROJECT = "posthub-rollout-test"

@@ -28,7 +28,8 @@ import pytest
 import yaml
 
 from sidecar import OpsError
-from stack.deploy.kubernetes import DEPLOYED, NAMESPACE, ROLLED, KubeRollout
+from stack.deploy.cluster import NAMESPACE
+from stack.deploy.kubernetes import DEPLOYED, ROLLED, KubeRollout
 from stack.deploy.runner import Runner
 from stack.paths import ROOT
 from tests.cluster import kube_images as images

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from stack.deploy.kubernetes import NAMESPACE
+from stack.deploy.cluster import NAMESPACE
 from stack.paths import ROOT
 from stack.suite.monitoring import patient
 from stack.timefactor import compress

@@ -22,7 +22,8 @@ from typing import Any
 import pytest
 import yaml
 
-from stack.deploy.kubernetes import FIRST, NAMESPACE, KubeRollout
+from stack.deploy.cluster import NAMESPACE
+from stack.deploy.kubernetes import FIRST, KubeRollout
 from stack.deploy.runner import Runner
 from stack.paths import ROOT
 from stack.programs import find

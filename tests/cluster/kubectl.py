@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from stack.deploy.kubernetes import NAMESPACE
+from stack.deploy.cluster import NAMESPACE
 
 LONG_SECONDS = 900.0
 PAUSE = 1.0

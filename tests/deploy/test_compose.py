@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from backup.hooks import HURRIED_SECONDS
-from stack.deploy.compose import DATA, JOBS, ROLLING
+from stack.deploy.compose import JOBS, ROLLING
 from stack.deploy.edge import NEXT, SERVING
+from stack.deploy.services import DATA
 from stack.paths import ROOT
 from tests.deploy.app_names import app_variables
 from tests.deploy.envexample import example_variables

@@ -12,7 +12,8 @@ import jsonschema
 import pytest
 import yaml
 
-from stack.deploy.kubernetes import FIRST, JOB_SECONDS, MIGRATE, OPTIONAL, OVERLAY, ROLLED
+from stack.deploy.cluster import JOB_SECONDS
+from stack.deploy.kubernetes import FIRST, MIGRATE, OPTIONAL, OVERLAY, ROLLED
 from stack.deploy.manifests import manifests
 from stack.paths import ROOT
 from stack.ports import HOST

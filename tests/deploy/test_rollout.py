@@ -15,7 +15,7 @@ import yaml
 from click.testing import CliRunner
 
 from sidecar import OpsError, UsageError
-from stack.deploy import cli, compose, edge, kubernetes
+from stack.deploy import cli, cluster, compose, edge, kubernetes
 from stack.deploy.annotate import annotate, annotate_own
 from stack.deploy.compose import ROLLING, Rollout
 from stack.deploy.history import History
@@ -464,7 +464,7 @@ def test_a_wait_for_the_data_tier_is_reported(
     rollout.deploy()
     name = "posthub-postgres" if "clusters" in kind else "posthub-redis"
     assert lines[0] == f"… waiting for {name}"
-    monkeypatch.setattr(kubernetes, "READY_SECONDS", 0)
+    monkeypatch.setattr(cluster, "READY_SECONDS", 0)
     runner.failing = (("", kind),)
     with pytest.raises(OpsError, match=f"^{name} was not ready within 0 s$"):
         rollout.deploy()
@@ -503,7 +503,7 @@ def test_staging_is_never_applied_over_production(tmp_path: Path) -> None:
 def test_kubernetes_rolls_back_when_something_is_not_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kubernetes, "READY_SECONDS", 0)
+    monkeypatch.setattr(cluster, "READY_SECONDS", 0)
     runner = _pending(tmp_path, **REVISIONS)
     runner.failing_once = "rollout status deployment/posthub-flower"
     with pytest.raises(OpsError, match=r"flower was not ready within 0 s; the previous revision runs again$"):
@@ -552,7 +552,7 @@ def test_what_the_api_server_refuses_is_rolled_back_too(tmp_path: Path) -> None:
 def test_the_first_deployment_has_nothing_to_return_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kubernetes, "READY_SECONDS", 0)
+    monkeypatch.setattr(cluster, "READY_SECONDS", 0)
     runner = _pending(tmp_path, ("", "rollout status deployment/posthub-flower"))
     with pytest.raises(OpsError, match=r"flower was not ready within 0 s; nothing ran here before$"):
         _kube(runner)[0].deploy()
@@ -562,7 +562,7 @@ def test_the_first_deployment_has_nothing_to_return_to(
 def test_a_deployment_that_stays_at_the_new_revision_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kubernetes, "READY_SECONDS", 0)
+    monkeypatch.setattr(cluster, "READY_SECONDS", 0)
     runner = _pending(
         tmp_path,
         ("", "rollout status deployment/posthub-flower"),
@@ -577,7 +577,7 @@ def test_a_deployment_that_stays_at_the_new_revision_is_named(
 def test_kubernetes_reports_an_unhealthy_previous_revision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kubernetes, "READY_SECONDS", 0)
+    monkeypatch.setattr(cluster, "READY_SECONDS", 0)
     runner = _pending(tmp_path, ("", "rollout status deployment/posthub-flower"), **REVISIONS)
     with pytest.raises(OpsError, match=r"0 s; the rollback failed too: posthub-flower was not ready"):
         _kube(runner)[0].deploy()
