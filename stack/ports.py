@@ -40,7 +40,7 @@ def _is_free(port: int) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             # 0.0.0.0 also detects a server that listens on another address of this port.
-            probe.bind(("0.0.0.0", port))  # noqa: S104
+            probe.bind(("0.0.0.0", port))  # noqa: S104 - every address must be free
         except OSError:
             return False
         return True

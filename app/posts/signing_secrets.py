@@ -31,7 +31,8 @@ def _reencrypt(channel: Channel) -> bool:
     try:
         secret = decrypt(channel.webhook_secret)
     except UndecryptableError as error:
-        log.error("signing secret not encrypted again: %s", error, extra={"channel": str(channel.pk)})  # noqa: TRY400
+        extra = {"channel": str(channel.pk)}
+        log.error("signing secret not encrypted again: %s", error, extra=extra)  # noqa: TRY400 - the message says it
         return False
     channel.webhook_secret = encrypt(secret)
     channel.save(update_fields=["webhook_secret"])

@@ -21,7 +21,7 @@ MEDIA_BUCKET = "posthub-media"
 DATABASE_NAME = "posthub"
 SERVER_NAME = "main"
 # The password of the demo users, who exist only on this machine and only while the suite runs.
-DEMO_PASSWORD = "posthub-demo"  # noqa: S105
+DEMO_PASSWORD = "posthub-demo"  # noqa: S105 - of the demo on this host
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ class TestMetrics:
         self, django_assert_num_queries: Callable[[int], Any]
     ) -> None:
         collector = scrape.MigrationsCollector(every=3600)
-        value = lambda: next(iter(collector.collect())).samples[0].value  # noqa: E731
+        value = lambda: next(iter(collector.collect())).samples[0].value  # noqa: E731 - short
         assert value() == 0
         MigrationRecorder.Migration.objects.filter(app="posts", name="0001_initial").delete()
         with django_assert_num_queries(0):
@@ -185,7 +185,7 @@ class TestMetrics:
         from monitoring import operations
 
         collector = operations.OperationsCollector(every=3600, retry=0)
-        shown = lambda: {family.name: [s.value for s in family.samples] for family in collector.collect()}  # noqa: E731
+        shown = lambda: {family.name: [s.value for s in family.samples] for family in collector.collect()}  # noqa: E731 - short
         count, age = "posthub_video_operations", "posthub_video_operation_oldest_age_seconds"
         assert (shown()[count], round(shown()[age][0])) == ([0], 0)
         for minutes, status in ((5, "waiting"), (9, "running"), (60, "succeeded"), (60, "unknown")):

@@ -257,7 +257,8 @@ def test_no_part_of_a_large_object_is_shown() -> None:
     ((key, expected, found),) = compare(digests([dump]), digests([dump.replace(b"x73", b"x74")]))
     assert key[0] == "BLOBS"
     assert "736563726574" not in expected + found
-    assert (expected[:7], expected != found) == ("digest ", True)
+    assert expected.startswith("digest ")
+    assert expected != found
 
 
 class Slow:

@@ -96,7 +96,7 @@ def test_an_end_that_waited_for_the_store_is_written_once() -> None:
     assert len(store.objects) == 2
 
 
-def test_a_whole_run(lock: FakeLock, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:  # noqa: F811
+def test_a_whole_run(lock: FakeLock, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:  # noqa: F811 - the fixture
     store = Keeping()
     wiring = wired(tmp_path, store)
     for _ in range(2):

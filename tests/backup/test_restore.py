@@ -592,7 +592,8 @@ def test_run_again_after_the_promotion(command: Command, postgres: Postgres, sho
     again = command.passed("restore", "--again")
     assert (again["found"], again["promoted"], again["into"]) == (False, False, into)
     second = _insisted(command, "promote", into, "--yes-i-mean", shop)["kept"]
-    assert (written(), second != original) == ([], True)
+    assert written() == []
+    assert second != original
     _insisted(command, "promote", original, "--yes-i-mean", shop)
     assert written() == ["original"]
 
@@ -639,7 +640,8 @@ def test_latest_is_not_silently_an_older_one(command: Command, shop: str, tmp_pa
     assert f"note: {newest} is newer than {older} and cannot be read" in done.err
     assert command.passed("restore", older, "--dry-run")["found"] is True
     facts = command.passed("restore", older, "--dry-run", "--into", f"{shop}_other")
-    assert (facts["id"], facts["found"], facts["server_bytes"] > 1_000_000) == (older, False, True)
+    assert (facts["id"], facts["found"]) == (older, False)
+    assert facts["server_bytes"] > 1_000_000
     done = command("drill", "--dry-run")
     done.passes(newest)
 

@@ -21,9 +21,10 @@ settings.configure(
 )
 django.setup()
 
-from django.utils.timezone import now  # noqa: E402
-from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask  # type: ignore[import-untyped]  # noqa: E402
-from django_celery_beat.schedulers import ModelEntry  # type: ignore[import-untyped]  # noqa: E402
+# ruff: noqa: E402 - models can be imported only after the setup
+from django.utils.timezone import now
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask  # type: ignore[import-untyped]
+from django_celery_beat.schedulers import ModelEntry  # type: ignore[import-untyped]
 
 
 def moment(offset: float | None) -> datetime | None:

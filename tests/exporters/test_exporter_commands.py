@@ -133,7 +133,7 @@ def test_events_stops_when_its_output_is_closed(broker: str) -> None:
     listening = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with redis.Redis.from_url(broker) as client:
         until(lambda: client.pubsub_numpat() > 0, seconds=120)
-    assert listening.stdout and listening.stderr  # noqa: PT018
+    assert listening.stdout and listening.stderr  # noqa: PT018 - for mypy
     listening.stdout.close()
     until(lambda: send(broker, "shop.add") and listening.poll() is not None, seconds=120)
     assert "Traceback" not in listening.stderr.read()

@@ -621,7 +621,7 @@ def test_a_restart_is_not_a_shared_name() -> None:
 
 def test_events_are_missing_only_when_tasks_start_while_we_listen() -> None:
     state = EventState()
-    worker = lambda: state.roster.workers["w@h"]  # noqa: E731
+    worker = lambda: state.roster.workers["w@h"]  # noqa: E731 - short
     for step in range(5):
         take(state, beat(at=NOW + 2 * step, processed=500))
     assert not worker().sends_no_events

@@ -68,7 +68,8 @@ def test_help_shows_each_command_as_it_is_typed(package: str) -> None:
         subprocess.run([sys.executable, "-m", package, word], cwd=ROOT, capture_output=True, text=True)
         for word in ("-h", "wrok")
     )
-    assert (helped.returncode, helped.stdout.startswith(f"Usage: python -m {package} ")) == (0, True)
+    assert helped.returncode == 0, helped.stderr
+    assert helped.stdout.startswith(f"Usage: python -m {package} ")
     message = f"Error: No such command 'wrok'.\nTry: python -m {package} --help\n"
     assert (refused.returncode, refused.stderr) == (2, message)
 

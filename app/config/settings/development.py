@@ -1,7 +1,7 @@
 """For a developer's machine and the demo: the sandbox is allowed, and webhooks may be on this machine."""
 
 from config import env
-from config.settings.base import *  # noqa: F403
+from config.settings.base import *  # noqa: F403 - the settings that this one overrides
 from config.settings.base import FIELD_ENCRYPTION_KEYS, SECRET_KEY_FALLBACKS
 
 SECRET_KEY = env.text("SECRET_KEY", "django-insecure-for-development-only")

@@ -2,7 +2,7 @@
 
 import secrets
 
-from config.settings.base import *  # noqa: F403
+from config.settings.base import *  # noqa: F403 - the settings that this one overrides
 
 DEBUG = False
 SECRET_KEY = secrets.token_urlsafe(50)

@@ -2,7 +2,7 @@
 
 from config import env
 from config.settings import guard
-from config.settings.base import *  # noqa: F403
+from config.settings.base import *  # noqa: F403 - the settings that this one overrides
 from config.settings.base import (
     ALLOWED_HOSTS,
     CORS_ALLOWED_ORIGINS,
