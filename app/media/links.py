@@ -10,7 +10,7 @@ from rest_framework.exceptions import APIException
 from media.models import Asset
 
 HOUR = 3600
-# A link for the frontend works for a day; one for a webhook's receiver, who may fetch it later, for a week.
+# Hours. A link for the frontend works for a day. A webhook's receiver may fetch the file later, so its link works for a week.
 SHORT, LONG = 24, 7 * 24
 ORIGINAL, THUMBNAIL = "original", "thumbnail"
 

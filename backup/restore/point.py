@@ -54,7 +54,7 @@ class Point:
         server: the server whose base backups and WAL are used.
         target: the database, as configured.
         into: name of the new database.
-        backup_id: identifies the recovered state in marks; the same each time, so that a second run finds the first.
+        backup_id: identifies the recovered state in marks. It does not change, so a second run finds what the first one restored.
     """
 
     server: ServerTarget
@@ -229,7 +229,9 @@ def _carried_over(work: _Work, made: Replica, paused: Paused) -> Recovered:
 
 
 def explained(wiring: Wiring, original: Server, restored: Restored) -> list[str]:
-    """Why a restore may have failed although the backup is sound: the dump was made by the programs here, and programs that are older than the server may write dumps that no server accepts.
+    """Why a restore may have failed although the backup is sound.
+
+    The programs here made the dump. Programs that are older than the server may write dumps that no server accepts.
 
     Args:
         original: the server that was recovered.

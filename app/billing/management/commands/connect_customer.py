@@ -17,7 +17,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("username")
-        parser.add_argument("customer", help="cus_…, as reconcile_billing names it")
+        parser.add_argument("customer", help="cus_…, as printed by reconcile_billing")
 
     def handle(self, *args: Any, **options: Any) -> None:
         username, customer = options["username"], options["customer"]
