@@ -49,7 +49,7 @@ def _configure_logging() -> None:
 
 
 def _empty(folder: Path) -> None:
-    """Delete the files of an earlier start: process ids repeat, in a container nearly always, and would be added up."""
+    """Delete the files of an earlier start: its process IDs may be used again, and the values would be added up."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in folder.glob("*.db"):
         file.unlink(missing_ok=True)

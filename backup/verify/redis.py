@@ -30,7 +30,7 @@ from sidecar.signals import uninterrupted
 LOAD_SECONDS = 1800.0
 # Seconds without a response after which a server is queried again while it loads; after loading, it has failed.
 ANSWER_SECONDS = 10.0
-# More than any server has without need; one that appears only while the RDB is written is not in the manifest.
+# The manifest does not list a database that gets its first key only while the RDB is written. Few servers have as many.
 MIN_DATABASES = 1024
 _TOO_NEW = re.compile(
     r"Can't handle RDB format version|Wrong signature|unsupported RDB|Unknown RDB (?:encoding|object) type"
@@ -90,7 +90,7 @@ def server(
     """A server that has loaded the RDB of a folder, reachable only through a socket in that folder.
 
     Args:
-        manifest: its numbers of databases decide how many the server has; it would not load a file with more.
+        manifest: lists the databases. The server is started with enough of them, or it would not load the file.
         check: called while it loads; raises to stop.
         modules: files that the server loads first.
 

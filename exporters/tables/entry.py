@@ -1,7 +1,7 @@
 """What is known about a task in flight, packed into one integer, and the key under which it is kept.
 
 An entry has the index of the task's group, two flags, and when the task was due (0: not known), in ticks since an
-origin. It takes about half of the memory of an object.
+origin. It takes about half the memory of an object.
 
 The key is the hash of the task's ID (60 bits). With 100,000 tasks, the chance that two share one is about one in a
 hundred million, and a sender cannot provoke it, because each process has its own hash key.

@@ -46,10 +46,9 @@ def demo(*, once: bool, as_json: bool, folder: Path, random_ports: bool) -> int:
     """Run the whole suite on this machine and show what it does.
 
     Starts PostgreSQL, Redis, an S3 server, the PostHub app with its web frontend, two Celery workers and beat, the
-    exporter, the backup service, Prometheus, Alertmanager and a notification inbox; sends real requests;
-    publishes an image; takes a backup and proves it by restoring it; damages it and kills a worker, and shows that both
-    are reported. Nothing
-    is installed outside this folder, and Ctrl-C ends everything.
+    exporter, the backup service, Prometheus, Alertmanager and a notification inbox. Then it sends real requests, publishes
+    an image, takes a backup and proves it by restoring it. It damages the backup, kills a worker, and shows that both are
+    reported. Nothing is installed outside this folder, and Ctrl-C ends everything.
 
     \b
     Examples:

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-# The one without windows needs less than half of the processor time: it draws no user interface.
+# The one without windows needs less than half the processor time: it draws no user interface.
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 HINT = "apt-get install chromium-headless-shell"
 

@@ -1,6 +1,7 @@
-"""Reads small objects in half of the time that botocore takes to model a request and its response.
+"""Reads small objects in half the time that botocore takes.
 
-Only a complete, successful answer is used. After any other, the caller asks through botocore, which knows the reasons.
+Only a complete, successful answer is used. After any other answer, the caller repeats the request through botocore, which
+reports the reason.
 """
 
 from http import HTTPStatus
@@ -17,7 +18,7 @@ class Direct:
     """Signed requests for the objects of one bucket, over the connections of botocore's client.
 
     Args:
-        client: botocore's client, of which this uses what it signs with and its connections.
+        client: botocore's client; its credentials, region and connections are used.
     """
 
     def __init__(self, client: Any, bucket: str) -> None:
@@ -46,7 +47,7 @@ class Direct:
         return None
 
     def _address(self) -> str:
-        """What the addresses of all objects begin with: botocore knows the rules."""
+        """The beginning of every object's address, from botocore, which knows the rules."""
         if self._base is None:
             example = self._client.generate_presigned_url(
                 "get_object", Params={"Bucket": self._bucket, "Key": _EXAMPLE}
