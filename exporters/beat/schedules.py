@@ -78,7 +78,7 @@ def crontab_after(fields: tuple[str, ...], base: datetime) -> datetime:
 
 @lru_cache(maxsize=4_096)
 def _crontab(fields: tuple[str, ...]) -> Any:
-    # Imported here because only this needs Celery, whose own interpretation of a crontab counts.
+    # Celery decides what a crontab means. It is imported here, because nothing else needs it.
     from celery.schedules import crontab
 
     minute, hour, day_of_week, day_of_month, month_of_year, zone = fields

@@ -75,7 +75,7 @@ class WalStream:
         return self._link.connection.socket
 
     def read(self, timeout: float = 0.0, *, gather: float = 0.0) -> Message | None:
-        """The next message; None if none arrives within ``timeout`` seconds. After the timeline's end, always that.
+        """The next message; None if none arrives within ``timeout`` seconds. Once the timeline has ended, it is :attr:`end`.
 
         Args:
             gather: seconds in which further messages may arrive, to be read from the socket together. Each read costs
