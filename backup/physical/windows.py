@@ -14,7 +14,7 @@ class Base:
     """The facts about a base backup that decide what can be recovered from it.
 
     Attributes:
-        start: the position from which its recovery replays WAL; it reads from the beginning of that segment.
+        start: the position from which its recovery replays WAL. Recovery reads the WAL from the beginning of that segment.
         end: the position at which it becomes consistent: the earliest target.
     """
 

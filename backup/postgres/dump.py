@@ -32,7 +32,7 @@ def archive(
 
     Args:
         encoding: the database's own encoding, so that no character is converted whatever its settings say.
-        options: further ones of pg_dump.
+        options: further options of pg_dump.
     """
     command = [
         programs.path("pg_dump"),

@@ -83,7 +83,7 @@ class Locks:
         return ""
 
     def _lock_in_head(self, key: str) -> bool:
-        """Whether the bucket has locks and an object reports one; without the former, the object's answer means nothing."""
+        """Whether the bucket has locks and an object reports one; if the bucket has none, the object's answer means nothing."""
         bucket = self._bucket
         try:
             settings = self._settings()
