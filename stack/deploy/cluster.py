@@ -90,7 +90,7 @@ class Cluster:
         self.wait_for_deployments(revisions)
 
     def run_job(self, name: str, manifests: str) -> bool:
-        """Run a job anew, and wait for it; returns whether it succeeded."""
+        """Delete a job, run it again, and wait for it; returns whether it succeeded."""
         self._delete_job(name)
         self.apply(manifests)
         return self.succeeds(name)
