@@ -23,11 +23,10 @@ from backup.errors import PreflightError, SpaceError, StoreAccessError, StoreErr
 from backup.hooks import around
 from backup.hostlock import host_lock
 from backup.ownership import lineage
-from backup.physical.base import ServerEngine
-from backup.physical.probe import has_place
 from backup.pipeline.encrypt import fingerprint
 from backup.policy.anomaly import judged
 from backup.postgres.engine import PostgresEngine
+from backup.postgres.snapshot import Judge
 from backup.progress import Meter, Progress, Timings, silent
 from backup.store import RetryingStore
 from backup.targets import PostgresTarget, ServerTarget, Target
@@ -145,16 +144,24 @@ def destination(wiring: Wiring, *, strict: bool) -> RetryingStore:
 
 
 def engine_for(wiring: Wiring, target: Target) -> Engine:
-    """The engine of a target's kind."""
+    """The engine of a target's kind. Most runs need one, and an import takes longer than some of their queries."""
     if isinstance(target, PostgresTarget):
-        judge = partial(has_place, wiring) if wiring.servers else None
+        judge = _judge(wiring) if wiring.servers else None
         here = wiring.settings.verify_url is None
         return PostgresEngine(target.address, wiring.programs, wiring.exclusion, judge, verified_here=here)
     if isinstance(target, ServerTarget):
+        from backup.physical.base import ServerEngine
+
         return ServerEngine(target.name, target.address, wiring.keys)
     from backup.redis.engine import RedisEngine
 
     return RedisEngine(target.address)
+
+
+def _judge(wiring: Wiring) -> Judge:
+    from backup.physical.probe import has_place
+
+    return partial(has_place, wiring)
 
 
 class _Run:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
@@ -14,7 +15,6 @@ from backup.cancellation import Stop
 from backup.catalogue.journal import Backlog, Journal
 from backup.catalogue.reader import Reader
 from backup.catalogue.signatures import NO_KEYS, Keyring
-from backup.discovery import Discovery
 from backup.pipeline import PackingOptions
 from backup.pipeline.encrypt import Identity, parse_identities, parse_recipients
 from backup.policy.anomaly import Limits
@@ -29,6 +29,9 @@ from backup.store import LocalStore, NoDeleteStore, PartSizes, RetryingStore, Re
 from backup.store.urls import HINT, open_store, refuse_login
 from backup.targets import Database, PostgresTarget, ServerTarget, Target, servers, targets
 from sidecar import UsageError
+
+if TYPE_CHECKING:
+    from backup.discovery import Discovery
 
 Clock = Callable[[], datetime]
 DISCOVERY_SECONDS = 300.0
@@ -68,7 +71,7 @@ class Wiring:
     backlog: Backlog = field(default_factory=Backlog)
     clock: Clock = utc_now
     keys: Keyring = NO_KEYS
-    discovery: Discovery | None = None
+    discovery: "Discovery | None" = None
     meters: dict[str, Meter] = field(default_factory=dict, repr=False, compare=False)
     proving: dict[str, Meter] = field(default_factory=dict, repr=False, compare=False)
     round: Round = field(default_factory=Round, repr=False, compare=False)
@@ -255,9 +258,11 @@ def _make_work_folder(settings: BackupSettings) -> None:
             settings.work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def _discovery(settings: BackupSettings, named: Iterable[Target]) -> Discovery | None:
+def _discovery(settings: BackupSettings, named: Iterable[Target]) -> "Discovery | None":
     if settings.discover_url is None:
         return None
+    from backup.discovery import Discovery  # most installations name their databases
+
     address = parse(settings.discover_url.get_secret_value(), "BACKUP_DISCOVER_URL")
     return Discovery(address, settings.discover_skip, {target.name for target in named})
 

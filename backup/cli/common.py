@@ -12,10 +12,7 @@ import click
 from backup.catalogue import ids
 from backup.catalogue.history import Catalogue, Entry, History
 from backup.ownership import clusters, is_foreign
-from backup.postgres import inventory
-from backup.postgres.databases import databases
 from backup.postgres.dsn import Address, parse
-from backup.postgres.session import session
 from backup.replication.merged import read
 from backup.settings import BackupSettings
 from backup.spans import SPANS, parse_moment
@@ -266,6 +263,10 @@ def check_origin(wiring: Wiring, entry: Entry, production: Address, given: str |
     Raises:
         UsageError: the answer is no, or there is no terminal to ask on.
     """
+    from backup.postgres import inventory  # only restores need the server
+    from backup.postgres.databases import databases
+    from backup.postgres.session import session
+
     with databases(production) as server, session(server.maintenance) as connection:
         identifier = inventory.system_identifier(connection)
     if not is_foreign(entry, {identifier}):

@@ -1,6 +1,7 @@
 """``python -m backup run``."""
 
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,8 @@ from backup.cancellation import StoppedError
 from backup.catalogue import layout
 from backup.catalogue.manifest import Manifest, content
 from backup.catalogue.records import Report
-from backup.cli import bars
 from backup.cli.common import database_option, find, json_option, load
-from backup.notify import notifier_for
-from backup.progress import Progress
-from backup.replication.merged import Catalogues
-from backup.replication.spool import forward
+from backup.progress import Progress, silent
 from backup.run import run as run_backup
 from backup.targets import ServerTarget, Target
 from backup.wiring import Wiring
@@ -25,6 +22,7 @@ from sidecar.humanize import duration, size
 
 if TYPE_CHECKING:
     from backup.heartbeat import Pings
+    from backup.notify import Notifier
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +52,7 @@ def run(and_verify: bool, adopt: bool, database: str | None, as_json: bool) -> N
     wiring = load()
     targets = (wiring.target(database),) if database else wiring.everything
     pings = _pings(wiring) if and_verify else None
-    notifier = notifier_for(wiring)
+    notifier = _notifier(wiring)
     if pings is not None:
         pings.started()
     made, failures = _run_all(wiring, targets, pings, quiet=as_json, adopt=adopt)
@@ -62,6 +60,8 @@ def run(and_verify: bool, adopt: bool, database: str | None, as_json: bool) -> N
         pings.proven()
     _empty_spool(wiring)
     if notifier is not None:
+        from backup.replication.merged import Catalogues
+
         # If the store does not answer, the failure itself says so.
         catalogue = Catalogues(wiring).read([target.name for target in targets])
         for target in targets:
@@ -142,6 +142,14 @@ def _pings(wiring: Wiring) -> "Pings":
     return Pings(wiring.settings)
 
 
+def _notifier(wiring: Wiring) -> "Notifier | None":
+    if not wiring.settings.notify_addresses:
+        return None
+    from backup.notify import notifier_for  # not needed without an address
+
+    return notifier_for(wiring)
+
+
 def _proof(wiring: Wiring, manifest: Manifest) -> Report:
     from backup.verify import verify  # not needed without a verification
 
@@ -158,6 +166,10 @@ def _proof(wiring: Wiring, manifest: Manifest) -> Report:
 
 def _empty_spool(wiring: Wiring) -> None:
     """Move spooled backups to the store. Without the service, only a one-shot run does so."""
+    if wiring.spool is None:
+        return
+    from backup.replication.spool import forward
+
     try:
         forward(wiring)
     except OpsError as error:
@@ -203,6 +215,11 @@ def _sentence(manifest: Manifest) -> str:
 @contextmanager
 def _progress(name: str) -> Iterator[tuple[Progress, Progress]]:
     """The functions that receive the bytes as they pass, and the expected number."""
+    if not sys.stderr.isatty():
+        yield silent, silent
+        return
+    from backup.cli import bars  # a job of cron does not load it
+
     with cli.progress(*bars.transfer(with_speed=True)) as display:
         task = display.add_task(name, total=None)
         yield (lambda count: display.advance(task, count)), (lambda total: display.update(task, total=total))

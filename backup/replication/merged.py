@@ -5,8 +5,8 @@ from datetime import datetime
 
 from backup.catalogue.history import Catalogue, History
 from backup.catalogue.reader import Choice, Reader
+from backup.catalogue.records import continued
 from backup.errors import StoreError
-from backup.replication.spool import merged
 from backup.wiring import Wiring
 
 
@@ -73,3 +73,25 @@ def read(wiring: Wiring, databases: Iterable[str] | None = None, chosen: Choice 
     now = wiring.clock()
     main = wiring.reader().read(now, names, chosen)
     return merged(main, wiring.reader(wiring.spool).read(now, names, chosen)) if wiring.spool else main
+
+
+def merged(main: Catalogue, spool: Catalogue) -> Catalogue:
+    """Merge two catalogues. Duplicates count once."""
+    names = sorted({*main.databases, *spool.databases})
+    return Catalogue(main.read, {name: _merged(main.history(name), spool.history(name)) for name in names})
+
+
+def _merged(main: History, spool: History) -> History:
+    known = {entry.id for entry in main.backups}
+    entries = (*main.backups, *(entry for entry in spool.backups if entry.id not in known))
+    added = continued(main.attempts, spool.attempts)
+    # An attempt that ended elsewhere is still running in the main store.
+    attempts = {(attempt.kind, attempt.id): attempt for attempt in (*main.attempts, *added)}
+    return History(
+        main.database,
+        tuple(sorted(entries, key=lambda entry: entry.order)),
+        (*main.broken, *spool.broken),
+        tuple(sorted(attempts.values(), key=lambda attempt: attempt.started)),
+        (*main.others, *spool.others),
+        main.read or spool.read,
+    )

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from backup.catalogue import layout
-from backup.catalogue.history import Catalogue, History
+from backup.catalogue.history import History
 from backup.catalogue.journal import record
 from backup.catalogue.records import continued
 from backup.hostlock import host_lock
@@ -27,28 +27,6 @@ def forward(wiring: Wiring) -> int:
         with limit, host_lock(wiring.lock_folder, name, wiring.stop.sleep):
             moved += _forward(wiring, wiring.spool, spooled)
     return moved
-
-
-def merged(main: Catalogue, spool: Catalogue) -> Catalogue:
-    """Merge two catalogues. Duplicates count once."""
-    names = sorted({*main.databases, *spool.databases})
-    return Catalogue(main.read, {name: _merged(main.history(name), spool.history(name)) for name in names})
-
-
-def _merged(main: History, spool: History) -> History:
-    known = {entry.id for entry in main.backups}
-    entries = (*main.backups, *(entry for entry in spool.backups if entry.id not in known))
-    added = continued(main.attempts, spool.attempts)
-    # An attempt that ended elsewhere is still running in the main store.
-    attempts = {(attempt.kind, attempt.id): attempt for attempt in (*main.attempts, *added)}
-    return History(
-        main.database,
-        tuple(sorted(entries, key=lambda entry: entry.order)),
-        (*main.broken, *spool.broken),
-        tuple(sorted(attempts.values(), key=lambda attempt: attempt.started)),
-        (*main.others, *spool.others),
-        main.read or spool.read,
-    )
 
 
 def _forward(wiring: Wiring, spool: RetryingStore, spooled: History) -> int:

@@ -26,7 +26,7 @@ from backup.errors import DumpError, PreflightError, SpaceError, StoreAccessErro
 from backup.hooks import HURRIED_SECONDS, SECONDS, around
 from backup.ownership import lineage
 from backup.postgres.dsn import parse
-from backup.replication.spool import merged
+from backup.replication.merged import merged
 from backup.restore.database import needed
 from backup.restore.loss import MAX_SHOWN, Change, Rows, judge, table
 from backup.run import _spools, check_clock, check_room, destination

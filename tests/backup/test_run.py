@@ -271,6 +271,24 @@ def test_the_command_line(environ: dict[str, str], bucket: dict[str, str], tmp_p
     assert err.startswith("Error: backup")
 
 
+def test_a_run_for_no_terminal_loads_only_what_it_needs(environ: dict[str, str]) -> None:
+    """Imports are most of the time of a small backup."""
+    program = (
+        "import sys; from backup.cli import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "run", "--json"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(done.stderr.split())
+    assert "backup.postgres.engine" in loaded
+    unwanted = {"rich", "botocore", "backup.physical", "backup.load", "backup.discovery", "backup.notify"}
+    assert not unwanted & loaded
+
+
 def test_doctor_looks_for_room(wired: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wiring = wired(BACKUP_SPOOL_DIR=str(tmp_path / "spool"))
     usage = shutil.disk_usage(tmp_path)
