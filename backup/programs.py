@@ -112,9 +112,7 @@ class Programs:
         return found.group()
 
     def major(self, name: str = "pg_dump") -> int:
-        found = re.match(r"\d+", self.version(name))
-        assert found is not None
-        return int(found.group())
+        return major_of(self.version(name))
 
     def extension_folder(self) -> Path:
         """The folder with the control files of PostgreSQL's extensions."""
@@ -133,6 +131,13 @@ class Programs:
         before, _, after = str(shared).rpartition("/share")
         usual = Path(f"{before}/lib{after}")
         return next((each for each in (usual, usual / "lib") if (each / "plpgsql.so").exists()), None)
+
+
+def major_of(version: str) -> int:
+    """The major version of PostgreSQL in a version such as ``18.1`` or ``19beta1``."""
+    found = re.match(r"\d+", version)
+    assert found is not None
+    return int(found.group())
 
 
 def _ran(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":

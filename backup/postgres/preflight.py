@@ -1,9 +1,14 @@
 """Checks the conditions of a dump before anything is changed, and names each one that is not met."""
 
 import logging
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import quote
+
+from psycopg import Connection
+from psycopg.rows import TupleRow
 
 from backup.catalogue.manifest import Server
 from backup.errors import PreflightError
@@ -11,7 +16,7 @@ from backup.postgres import inventory
 from backup.postgres.dsn import Address
 from backup.postgres.exclusion import NOTHING, Exclusion, needed, resolve
 from backup.postgres.session import session
-from backup.programs import Programs
+from backup.programs import Programs, major_of
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +33,19 @@ class Preflight:
     client: str
     size: int
     clock: timedelta
-    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Installed:
+    """What this host's programs print. They start while the server accepts a connection, which takes as long.
+
+    Attributes:
+        client: version of pg_dump.
+        folder: the control files of extensions; None if nobody asked.
+    """
+
+    client: Future[str]
+    folder: Future[Path] | None
 
 
 def preflight(
@@ -43,41 +60,48 @@ def preflight(
     Raises:
         PreflightError: a backup cannot be taken.
     """
-    client, major = programs.version("pg_dump"), programs.major("pg_dump")
-    programs.path("pg_dumpall")
-    with session(address) as connection:
-        _check_revoked(inventory.revoked(connection), address)
-        server = inventory.server(connection)
-        _check_versions(server, client, major)
-        _check_connections(inventory.too_few_connections(connection))
-        excluded = resolve(connection, exclusion)
-        _check_needed(needed(connection, excluded))
-        _check_rights(
-            inventory.unreadable(connection, excluded.tables), address, inventory.acting_as(connection)
-        )
-        notes = (*excluded.notes(), *inventory.left_out(connection))
-        for pattern in excluded.unmatched:
-            log.warning("no table matches %s, which is to be left out", pattern)
-        if verified_here:
-            _check_extensions([extension.name for extension in inventory.extensions(connection)], programs)
-        if (locks := inventory.locks_to_set(connection, major)) is not None:
-            log.warning(LOCKS_MESSAGE, *locks)
-        ahead = inventory.clock(connection) - datetime.now(UTC)
-        return Preflight(server, client, inventory.size(connection), ahead, notes)
+    programs.path("pg_dump"), programs.path("pg_dumpall")
+    with ThreadPoolExecutor(2, thread_name_prefix="programs") as pool:
+        client = pool.submit(programs.version, "pg_dump")
+        folder = pool.submit(programs.extension_folder) if verified_here else None
+        with session(address) as connection:
+            return _checked(connection, address, exclusion, _Installed(client, folder))
 
 
-def _check_versions(server: Server, client: str, major: int) -> None:
-    if major < server.version_number // 10000:
+def _checked(
+    connection: Connection[TupleRow], address: Address, exclusion: Exclusion, installed: _Installed
+) -> Preflight:
+    _check_revoked(inventory.revoked(connection), address)
+    server, client = inventory.server(connection), installed.client.result()
+    _check_versions(server, client)
+    _check_connections(inventory.too_few_connections(connection))
+    excluded = resolve(connection, exclusion)
+    _check_needed(needed(connection, excluded))
+    unreadable = inventory.unreadable(connection, excluded.tables)
+    _check_rights(unreadable, address, inventory.acting_as(connection) if unreadable else "")
+    for pattern in excluded.unmatched:
+        log.warning("no table matches %s, which is to be left out", pattern)
+    if installed.folder is not None:
+        names = [extension.name for extension in inventory.extensions(connection)]
+        _check_extensions(names, installed.folder)
+    if (locks := inventory.locks_to_set(connection, major_of(client))) is not None:
+        log.warning(LOCKS_MESSAGE, *locks)
+    ahead = inventory.clock(connection) - datetime.now(UTC)
+    return Preflight(server, client, inventory.size(connection), ahead)
+
+
+def _check_versions(server: Server, client: str) -> None:
+    if major_of(client) < server.version_number // 10000:
         raise PreflightError(
             f"the server is PostgreSQL {server.version}, pg_dump is {client}: pg_dump must be at least as new as the server",
             hint=f"install PostgreSQL {server.version_number // 10000}'s programs, or set BACKUP_POSTGRES_BIN",
         )
 
 
-def _check_extensions(names: list[str], programs: Programs) -> None:
+def _check_extensions(names: list[str], installed: Future[Path]) -> None:
     """A missing extension does not prevent the dump, but the backup cannot be verified here."""
     try:
-        folder = programs.extension_folder()
+        folder = installed.result()
     except PreflightError:
         return  # a host that only dumps has no server programs
     missing = [name for name in names if not (folder / f"{name}.control").exists()]

@@ -241,7 +241,7 @@ def _(_: Patch, __: Path) -> Iterator[Check]:
         lambda: conditions._check_revoked(
             [("EXECUTE ON FUNCTION", "pg_catalog.pg_export_snapshot()")], address
         ),
-        lambda: conditions._check_versions(server, "17.4", 17),
+        lambda: conditions._check_versions(server, "17.4"),
         lambda: conditions._check_connections([("the role backup", 1)]),
         lambda: conditions._check_needed(["public.a refers to public.b"]),
         lambda: conditions._check_rights([("table", "public.posts")], address, ""),
