@@ -12,6 +12,7 @@ import pyrage
 from rich.console import Console
 from rich.table import Table
 
+from bench import commands
 from bench.backup.data import fill_once
 from bench.backup.subjects import Bench, Measured
 from bench.environment import BUCKET, environment
@@ -70,6 +71,7 @@ def _bench(place: Path, size: int) -> Iterator[Bench]:
     with Postgres(place / "postgres") as postgres, ObjectStore(place / "s3") as store:
         fill_once(place, postgres.url, size)
         env = {**environment(store, _recipient(place)), "DATABASE_URL": postgres.url}
+        commands.compile_all(env)
         yield Bench(postgres.url, postgres_bin(), find("zstd"), BUCKET, place, env)
 
 
