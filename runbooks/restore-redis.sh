@@ -57,16 +57,32 @@ kept=before-$now
 new=$1/restoring
 loading=''
 swapping=''
-# Until the swap begins, nothing of Redis' own has changed, whatever has failed: that is exit code 4.
+# If the swap fails midway. Files that are not yet in their place are those of the backup.
+put_back() {
+  for name in dump.rdb appendonlydir appendonly.aof; do
+    if [ "$swapping" = placing ]; then rm -rf "$name"; fi
+    if [ -e "$kept/$name" ]; then mv "$kept/$name" .; fi
+  done
+  rmdir "$kept"
+}
+# Unless the swap is complete, nothing of Redis' own has changed, whatever has failed: that is exit code 4.
 tidy() {
   status=$?
+  # An impatient Ctrl-C does not interrupt this.
+  trap '' INT TERM HUP QUIT
   if [ -n "$loading" ]; then
     kill "$loading" 2>/dev/null || true
     wait "$loading" 2>/dev/null || true
   fi
+  if [ "$status" -ne 0 ] && [ -n "$swapping" ]; then
+    put_back || {
+      echo "files of Redis are still in $kept" >&2
+      exit "$status"
+    }
+  fi
   rm -rf "$new" restored.rdb
-  case $status$swapping in
-    0 | 130 | 143 | *yes) exit "$status" ;;
+  case $status in
+    0 | 130 | 131 | 143) exit "$status" ;;
     4) ;;
     *) echo "Redis' own files are unchanged" >&2 ;;
   esac
@@ -74,6 +90,7 @@ tidy() {
 }
 trap tidy EXIT
 trap 'exit 130' INT
+trap 'exit 131' QUIT
 trap 'exit 143' TERM HUP
 rm -rf "$new"
 # Redis would start from its file of another name, or from none, and everything would look restored.
@@ -124,15 +141,17 @@ ask shutdown nosave || true
 wait
 loading=''
 # From here on, nothing interrupts it: Redis would start without any of its files.
-trap '' INT TERM HUP
-swapping=yes
+trap '' INT TERM HUP QUIT
 mkdir "$kept"
+swapping=moving
 for name in dump.rdb appendonlydir appendonly.aof; do
   if [ -e "$name" ]; then mv "$name" "$kept/"; fi
 done
+swapping=placing
 for name in dump.rdb appendonlydir appendonly.aof; do
   if [ -e "$new/$name" ]; then mv "$new/$name" .; fi
 done
+swapping=''
 echo "the previous files are in $kept"
 SHELL
 }

@@ -39,7 +39,7 @@ fail() {
 
 # unless_interrupted STATUS: leave with the status of a command that Ctrl-C or SIGTERM has ended. It did not fail.
 unless_interrupted() {
-  case $1 in 130 | 143) exit "$1" ;; esac
+  case $1 in 130 | 131 | 143) exit "$1" ;; esac
 }
 
 # Usage text: the comment at the head of the script.
@@ -163,7 +163,7 @@ silence() {
 
 keep_silent() {
   trap - EXIT
-  trap '' INT
+  trap '' INT QUIT
   trap 'kill "$sleeping" 2>/dev/null; exit 0' TERM HUP
   while :; do
     sleep "$RENEW_SECONDS" &
@@ -255,7 +255,7 @@ wait_until_healthy() {
 
 # Writes a file, or leaves none: a part of one would take the room that Redis needs on a full disk.
 # shellcheck disable=SC2016 # another shell reads it
-put_file='trap "rm -f \"$1\"" EXIT; trap "exit 130" INT; trap "exit 143" TERM HUP; cat >"$1"; trap - EXIT'
+put_file='trap "rm -f \"$1\"" EXIT; trap "exit 130" INT; trap "exit 131" QUIT; trap "exit 143" TERM HUP; cat >"$1"; trap - EXIT'
 
 # Clean-up that a script may override.
 at_end() {

@@ -19,6 +19,7 @@ from stack.servers import Redis
 from stack.suite.control import Control
 from stack.suite.supervisor import Supervisor
 from stack.wait import wait_for
+from tests.ended import ended
 
 pytest.importorskip("pyrage")
 
@@ -119,7 +120,7 @@ def restore(folder: Path) -> "subprocess.CompletedProcess[str]":
 
 def instead(tmp_path: Path, program: str, content: str) -> Path:
     """A folder with a script instead of a program."""
-    (folder := tmp_path / "bin").mkdir()
+    (folder := tmp_path / "bin").mkdir(parents=True)
     (folder / program).write_text(f"#!/bin/sh\n{content}\n")
     (folder / program).chmod(0o755)
     return folder
@@ -250,18 +251,64 @@ def test_a_full_disk_leaves_redis_as_it_was(
     assert not {name for name in left if name.startswith(("before-", "restor"))}, left
 
 
+@pytest.mark.parametrize("signal", ["INT", "QUIT", "TERM", "HUP"])
 def test_an_interruption_does_not_leave_redis_without_files(
-    durable: Redis, folder: Path, env: dict[str, str], tmp_path: Path
+    durable: Redis, folder: Path, env: dict[str, str], tmp_path: Path, signal: str
 ) -> None:
     """It comes when the previous files have been moved away, and the restored ones are not there yet."""
     with redis.Redis.from_url(durable.url) as client:
         client.mset({f"old {i}": i for i in range(100)})
         backup(env, "run")
         client.set("new", 1)
-    moving = f'{shutil.which("mv")} "$@"\ncase "$*" in *before-*) kill -INT $PPID ;; esac'
+    moving = f'{shutil.which("mv")} "$@"\ncase "$*" in *before-*) kill -{signal} $PPID ;; esac'
     programs = instead(tmp_path, "mv", moving)
     # What the stack has written comes after the script's own path.
     Control(folder / "control").write("environment", {**env, "PATH": f"{programs}:{env['PATH']}"})
     done = restore(folder)
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert len(keys(durable)) == 100
+
+
+@pytest.mark.parametrize("step", ["*appendonlydir*before-*", "*restoring/appendonlydir*"])
+def test_a_swap_that_fails_is_undone(
+    durable: Redis, folder: Path, env: dict[str, str], tmp_path: Path, step: str
+) -> None:
+    """One file cannot be moved away, or into its place."""
+    with redis.Redis.from_url(durable.url) as client:
+        client.mset({f"old {i}": i for i in range(100)})
+        backup(env, "run")
+        client.set("new", 1)
+        client.save()
+    moving = f'case "$*" in {step}) exit 1 ;; esac\n{shutil.which("mv")} "$@"'
+    programs = instead(tmp_path, "mv", moving)
+    Control(folder / "control").write("environment", {**env, "PATH": f"{programs}:{env['PATH']}"})
+    done = restore(folder)
+    ended(done, 1, "Redis' own files are unchanged", "NOTHING was restored")
+    assert len(keys(durable)) == 101
+    left = {path.name for path in durable.folder.iterdir()}
+    assert not {name for name in left if name.startswith(("before-", "restor"))}, left
+
+
+@pytest.mark.parametrize("signal", ["INT", "QUIT"])
+def test_an_impatient_interruption_leaves_no_copy(
+    durable: Redis, folder: Path, env: dict[str, str], tmp_path: Path, signal: str
+) -> None:
+    """The second one comes while the first is tidied up."""
+    with redis.Redis.from_url(durable.url) as client:
+        client.mset({f"old {i}": i for i in range(100)})
+        backup(env, "run")
+        client.set("new", 1)
+    removing = f'case "$*" in *restored.rdb*) kill -{signal} $PPID ;; esac\n{shutil.which("rm")} "$@"'
+    programs = instead(tmp_path, "rm", removing)
+    interrupted = instead(tmp_path / "other", "redis-server", f"kill -{signal} $PPID; sleep 60")
+    changed = {
+        **env,
+        "PATH": f"{programs}:{env['PATH']}",
+        "OPS_REDIS_SERVER": str(interrupted / "redis-server"),
+    }
+    Control(folder / "control").write("environment", changed)
+    done = restore(folder)
+    assert done.returncode == {"INT": 130, "QUIT": 131}[signal], (done.stdout, done.stderr)
+    assert len(keys(durable)) == 101
+    left = {path.name for path in durable.folder.iterdir()}
+    assert not {name for name in left if name.startswith(("before-", "restor"))}, left
