@@ -17,7 +17,7 @@ def commit(
     retain_until: datetime | None = None,
     data: bytes | None = None,
 ) -> None:
-    """Write the manifest, and remove it again if an object has disappeared in the meantime.
+    """Write the manifest, and remove it again if it or an object is not in the store.
 
     Args:
         data: the manifest as it was stored elsewhere; by default it is serialised and signed again.
@@ -26,8 +26,10 @@ def commit(
         DumpError: an object is missing or differs in size. The manifest was removed.
     """
     folder, key = _places(manifest.database, manifest.id)
-    store.put(key, data or manifest.encode(keys), retain_until=retain_until)
+    document = data or manifest.encode(keys)
+    store.put(key, document, retain_until=retain_until)
     try:
+        _confirm(store, key, layout.MANIFEST, len(document))
         # A run on another host may have swept the objects before they had a manifest.
         confirm(store, folder, manifest.objects)
     except DumpError:
@@ -42,13 +44,17 @@ def confirm(store: Store, folder: str, objects: tuple[StoredObject, ...]) -> Non
         DumpError: an object is missing or differs in size.
     """
     for stored in objects:
-        found = store.head(f"{folder}/{stored.name}")
-        if found is None or found.size != stored.stored_bytes:
-            size = f"{found.size} bytes" if found else "nothing"
-            raise DumpError(
-                f"the store accepted {stored.stored_bytes} bytes of {stored.name} but has {size}",
-                hint="run it again; if it happens again, do not trust this store",
-            )
+        _confirm(store, f"{folder}/{stored.name}", stored.name, stored.stored_bytes)
+
+
+def _confirm(store: Store, key: str, name: str, size: int) -> None:
+    found = store.head(key)
+    if found is None or found.size != size:
+        has = f"{found.size} bytes" if found else "nothing"
+        raise DumpError(
+            f"the store accepted {size} bytes of {name} but has {has}",
+            hint="run it again; if it happens again, do not trust this store",
+        )
 
 
 def discard(store: Store, database: str, backup_id: str) -> list[Refusal]:

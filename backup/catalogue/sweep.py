@@ -37,6 +37,7 @@ def sweep(store: Store, database: str, listed: Iterable[str] | None = None) -> S
     objects = 0
     with _noted("delete leftover objects", problems):
         orphans = uncommitted(store, database) if listed is None else without_manifest(listed)
+        orphans = _without_hidden_manifest(store, orphans, problems)
         refused = store.delete(orphans)
         objects = len(orphans) - len(refused)
         problems += [f"left over: {refusal.key}: {refusal.reason}" for refusal in refused[:MAX_NAMED]]
@@ -70,6 +71,18 @@ def _noted(what: str, problems: list[str]) -> Iterator[None]:
 def uncommitted(store: Store, database: str) -> list[str]:
     """Objects of backups without a manifest."""
     return without_manifest(info.key for info in store.walk(f"{database}/"))
+
+
+def _without_hidden_manifest(store: Store, keys: list[str], problems: list[str]) -> list[str]:
+    """Those of the keys whose backups really have no manifest: a store may leave one out of a listing."""
+    committed = set()
+    for database, backup_id in sorted({found[:2] for key in keys if (found := layout.split(key))}):
+        if store.head(layout.manifest(database, backup_id)) is not None:
+            committed.add(backup_id)
+            problems.append(
+                f"the store's listing lacked the manifest of {backup_id}; nothing of it was deleted"
+            )
+    return [key for key in keys if (found := layout.split(key)) and found[1] not in committed]
 
 
 def without_manifest(keys: Iterable[str]) -> list[str]:

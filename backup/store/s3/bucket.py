@@ -16,7 +16,7 @@ from botocore.utils import parse_timestamp
 from backup import __version__
 from backup.errors import StoreAccessError, StoreError
 from backup.store.options import S3Options
-from backup.store.s3.answers import store_error
+from backup.store.s3.answers import NOT_S3, store_error
 from backup.store.s3.direct import Direct
 from sidecar.address import is_near
 
@@ -79,6 +79,41 @@ class Bucket:
                 transient=True,
             ) from error
 
+    def pages(self, listing: str, operation: str, **request: Any) -> Iterator[Any]:
+        """The pages of a listing, complete.
+
+        Args:
+            listing: the name of botocore's call.
+
+        Raises:
+            StoreError: the listing ends early, or is none. What it lacks would be taken for missing.
+        """
+        truncated = False
+        for page in self.client.get_paginator(listing).paginate(Bucket=self.name, **request):  # type: ignore[call-overload]
+            self.check_listing(page, operation)
+            truncated = page.get("IsTruncated", False)
+            yield page
+        if truncated:
+            raise StoreError(
+                f"{operation} in {self.url}: the store's listing is incomplete, and does not say how it continues",
+                hint="do not use this store, or the proxy in front of it: backups would seem to be missing",
+                operation=operation,
+                transient=True,
+            )
+
+    def check_listing(self, page: Any, operation: str) -> None:
+        """Check that an answer is that of an S3 server: botocore takes any other document for an empty listing."""
+        if page.keys() <= {"ResponseMetadata"}:
+            raise self.not_s3(operation)
+
+    def not_s3(self, operation: str) -> StoreError:
+        """The error for a successful answer without anything that S3's has."""
+        return StoreError(
+            f"{operation} in {self.url}: the answer is not that of an S3 server",
+            hint=NOT_S3,
+            operation=operation,
+        )
+
 
 def proof(data: bytes | bytearray) -> dict[str, Any]:
     """The digest that a bucket with Object Lock requires with each body."""
@@ -120,6 +155,7 @@ def client_for(options: S3Options) -> "S3Client":
         config=config,
     )
     client.meta.events.register("before-call.s3.DeleteObjects", _add_digest)
+    client.meta.events.register("before-call.s3.HeadBucket", _follow_no_further)
     return client  # type: ignore[no-any-return]
 
 
@@ -141,6 +177,11 @@ def _add_digest(params: dict[str, Any], **_: object) -> None:
     body = params["body"]
     data = body if isinstance(body, bytes) else body.encode()
     params["headers"].update({"Content-MD5": proof(data)["ContentMD5"]})
+
+
+def _follow_no_further(params: dict[str, Any], **_: object) -> None:
+    """botocore asks for the bucket's region after a redirect, and would ask again, without end, after a redirect of that."""
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _short(error: Exception) -> str:

@@ -5,8 +5,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from backup.errors import StoreError
 from backup.store.base import Refusal
-from backup.store.s3.answers import MISSING, NO_BULK, code_of, store_error
+from backup.store.s3.answers import MISSING, NO_BULK, TRY_AGAIN, code_of, store_error
 from backup.store.s3.bucket import Bucket
 from backup.store.s3.locks import Locks
 
@@ -32,8 +33,7 @@ def _delete_batch(bucket: Bucket, locks: Locks, keys: list[str]) -> list[Refusal
 
 def _versions(bucket: Bucket, name: str) -> Iterator[dict[str, str]]:
     """All versions of an object, and the delete markers that hide it."""
-    pages = bucket.client.get_paginator("list_object_versions").paginate(Bucket=bucket.name, Prefix=name)
-    for page in pages:
+    for page in bucket.pages("list_object_versions", "delete", Prefix=name):
         for item in (*page.get("Versions", []), *page.get("DeleteMarkers", [])):
             if item["Key"] == name:
                 yield {"Key": name, "VersionId": item["VersionId"]}
@@ -47,10 +47,19 @@ def _delete_objects(bucket: Bucket, objects: list[dict[str, str]]) -> list[Refus
         if code_of(error) not in NO_BULK:
             raise
         return [refusal for each in objects for refusal in _delete_one(bucket, each)]
+    errors = [each for each in answer.get("Errors", []) if each.get("Code") not in MISSING]
+    for each in errors:
+        if each.get("Code") in TRY_AGAIN:
+            # Deleting is idempotent: the whole request is repeated.
+            raise StoreError(
+                f"delete of {bucket.own(each['Key'])} in {bucket.url}: {each['Code']}: {each.get('Message', '')}",
+                hint="check the log of the S3 server",
+                operation="delete",
+                transient=True,
+            )
     return [
-        Refusal(bucket.own(error["Key"]), error.get("Message") or error.get("Code", "refused"))
-        for error in answer.get("Errors", [])
-        if error.get("Code") not in MISSING
+        Refusal(bucket.own(each["Key"]), each.get("Message") or each.get("Code", "refused"))
+        for each in errors
     ]
 
 

@@ -1,6 +1,7 @@
 """Object Lock: whether a bucket locks and keeps versions, and whether an object is really locked."""
 
 from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -8,6 +9,13 @@ from botocore.exceptions import ClientError
 from backup.errors import StoreError
 from backup.store.s3.answers import NO_LOCKS, REFUSED, TRY_AGAIN, code_of, store_error
 from backup.store.s3.bucket import Bucket
+
+# The mode of a lock, and its end; None if there is no lock.
+_Lock = tuple[str, datetime | None]
+# Servers round the end of a lock.
+_ROUNDED = timedelta(seconds=2)
+# The mode that was set, and the one that was asked for.
+_WEAKER = ("GOVERNANCE", "COMPLIANCE")
 
 
 class Locks:
@@ -18,6 +26,7 @@ class Locks:
         # Not known before the bucket is queried.
         self._locking: bool | None = None
         self._versioning: bool | None = None
+        self._hidden = False
 
     def enabled(self) -> bool:
         """Whether the bucket has Object Lock."""
@@ -29,9 +38,14 @@ class Locks:
                     raise
                 # No lock, a server without locks, or no privilege to ask: then our own request shows it.
                 self._locking = self._bucket.options.object_lock
+                self._hidden = code_of(error) in REFUSED
             else:
                 self._locking = _enabled(settings) or self._bucket.options.object_lock
         return self._locking
+
+    def may_be_enabled(self) -> bool:
+        """Whether the bucket has Object Lock, or the key may not ask."""
+        return self.enabled() or self._hidden
 
     def versioned(self) -> bool:
         """Whether the bucket keeps versions. On some servers, it may lock objects without versions."""
@@ -47,8 +61,8 @@ class Locks:
                 self._versioning = answer.get("Status") in ("Enabled", "Suspended")
         return self._versioning
 
-    def confirm(self, key: str) -> None:
-        """Check that an object is locked: some servers accept a lock and do not set it.
+    def confirm(self, key: str, until: datetime) -> None:
+        """Check that an object is locked as it was asked for: some servers accept a lock and set none, or a weaker one.
 
         Raises:
             StoreError: it is not.
@@ -62,15 +76,16 @@ class Locks:
                     raise
                 if code_of(error) in REFUSED:
                     return  # a key with write access only
-                locked = self._lock_in_head(key)  # servers without this call answer in different ways
+                mode, found = self._lock_in_head(key)  # servers without this call answer in different ways
             else:
-                locked = answer.get("Retention", {}).get("RetainUntilDate") is not None
-        if not locked:
-            raise StoreError(
-                f"{key} in {bucket.url}: the store accepted a retention lock and did not set it",
-                hint=NO_LOCKS,
-                operation="lock",
-            )
+                mode, found = _lock_of(answer.get("Retention", {}), "Mode", "RetainUntilDate")
+        if found is None:
+            problem = "the store accepted a retention lock and did not set it"
+        elif found < until - _ROUNDED or (mode, bucket.options.object_lock_mode) == _WEAKER:
+            problem = f"the store accepted a retention lock and set a weaker one: {mode}, until {found:%Y-%m-%d %H:%M}"
+        else:
+            return
+        raise StoreError(f"{key} in {bucket.url}: {problem}", hint=NO_LOCKS, operation="lock")
 
     def default_retention(self) -> str:
         """A description of the bucket's default lock; empty if there is none, or it is not known."""
@@ -82,19 +97,23 @@ class Locks:
                 return f"{years} years"
         return ""
 
-    def _lock_in_head(self, key: str) -> bool:
-        """Whether the bucket has locks and an object reports one; if the bucket has none, the object's answer means nothing."""
+    def _lock_in_head(self, key: str) -> _Lock:
+        """The lock that an object reports, if the bucket has locks; if it has none, the object's answer means nothing."""
         bucket = self._bucket
         try:
             settings = self._settings()
             head = bucket.client.head_object(Bucket=bucket.name, Key=bucket.key(key))
         except ClientError:
-            return False
-        return _enabled(settings) and head.get("ObjectLockRetainUntilDate") is not None
+            return "", None
+        return _lock_of(head if _enabled(settings) else {}, "ObjectLockMode", "ObjectLockRetainUntilDate")
 
     def _settings(self) -> Any:
         answer = self._bucket.client.get_object_lock_configuration(Bucket=self._bucket.name)
         return answer.get("ObjectLockConfiguration", {})
+
+
+def _lock_of(answer: Any, mode: str, until: str) -> _Lock:
+    return str(answer.get(mode, "")), answer.get(until)
 
 
 def _enabled(settings: Any) -> bool:

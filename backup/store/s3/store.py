@@ -1,5 +1,6 @@
 """Objects below a prefix of one bucket."""
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -27,7 +28,8 @@ class S3Store(Store):
     def check(self) -> None:
         bucket = self._bucket
         with bucket.explained("check", bucket.name):
-            bucket.client.list_objects_v2(Bucket=bucket.name, Prefix=bucket.prefix, MaxKeys=1)
+            answer = bucket.client.list_objects_v2(Bucket=bucket.name, Prefix=bucket.prefix, MaxKeys=1)
+            bucket.check_listing(answer, "check")
 
     def put(self, key: str, data: bytes, *, retain_until: datetime | None = None) -> None:
         bucket = self._bucket
@@ -46,7 +48,7 @@ class S3Store(Store):
             # Servers name the reason in different ways. They agree that what can be created can be replaced, unless it is kept.
             raise KeptError(error.message, hint=error.hint, operation="put") from error
         if retain_until:
-            self._locks.confirm(key)
+            self._locks.confirm(key, retain_until)
 
     def get(self, key: str) -> bytes:
         with self._bucket.explained("get", key):
@@ -59,9 +61,13 @@ class S3Store(Store):
         if start and self._ends_at(key, start):
             return  # no server answers a range that begins at the end
         with bucket.explained("get", key):
-            body = bucket.client.get_object(Bucket=bucket.name, Key=bucket.key(key), **rest)["Body"]
+            answer = bucket.client.get_object(Bucket=bucket.name, Key=bucket.key(key), **rest)
+            body, extra = answer["Body"], _before(answer, start)
             try:
-                yield from body.iter_chunks(PIECE)
+                for piece in body.iter_chunks(PIECE):
+                    if wanted := piece[extra:]:
+                        yield wanted
+                    extra = max(extra - len(piece), 0)
             finally:
                 body.close()
 
@@ -77,12 +83,9 @@ class S3Store(Store):
     def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
         bucket = self._bucket
         with bucket.explained("list", prefix):
-            pages = bucket.client.get_paginator("list_objects_v2").paginate(
-                Bucket=bucket.name, Prefix=bucket.key(prefix)
-            )
             infos = [
                 ObjectInfo(bucket.own(item["Key"]), item["Size"], item["LastModified"], item["ETag"])
-                for page in pages
+                for page in bucket.pages("list_objects_v2", "list", Prefix=bucket.key(prefix))
                 for item in page.get("Contents", [])
             ]
         # SeaweedFS lists folder by folder.
@@ -91,9 +94,7 @@ class S3Store(Store):
     def folders(self, prefix: str = "") -> list[str]:
         bucket = self._bucket
         with bucket.explained("list", prefix):
-            pages = bucket.client.get_paginator("list_objects_v2").paginate(
-                Bucket=bucket.name, Prefix=bucket.key(prefix), Delimiter="/"
-            )
+            pages = bucket.pages("list_objects_v2", "list", Prefix=bucket.key(prefix), Delimiter="/")
             names = [bucket.own(item["Prefix"]) for page in pages for item in page.get("CommonPrefixes", [])]
         return sorted(name.removeprefix(prefix).removesuffix("/") for name in names)
 
@@ -113,9 +114,10 @@ class S3Store(Store):
                 **archived,
                 **_summed(bucket.options),
             )
-            locking = retain_until is not None or self._locks.enabled()
-        locks = self._locks if retain_until is not None else None
-        return S3Upload(self, bucket, key, started["UploadId"], locking=locking, locks=locks)
+            if "UploadId" not in started:
+                raise bucket.not_s3("begin")
+            locking = retain_until is not None or self._locks.may_be_enabled()
+        return S3Upload(self, bucket, key, started["UploadId"], self._locks, retain_until, locking=locking)
 
     def pending(self, prefix: str = "") -> Iterator[PendingUpload]:
         try:
@@ -148,10 +150,7 @@ class S3Store(Store):
     def _pending(self, prefix: str) -> Iterator[PendingUpload]:
         bucket = self._bucket
         with bucket.explained("pending", prefix):
-            pages = bucket.client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=bucket.name, Prefix=bucket.key(prefix)
-            )
-            for page in pages:
+            for page in bucket.pages("list_multipart_uploads", "pending", Prefix=bucket.key(prefix)):
                 for item in page.get("Uploads", []):
                     # Some servers list the whole bucket regardless of the prefix.
                     if item["Key"].startswith(bucket.key(prefix)):
@@ -172,12 +171,20 @@ class S3Upload(Upload):
     """A multipart upload. It remembers the ETag of each part, which the server requires at the end.
 
     Args:
+        locks: confirms the lock of the object at the end, if it is to be locked.
         locking: whether each body needs its digest, because the bucket locks.
-        locks: confirms the lock of the object at the end; None if it is not to be locked.
     """
 
     def __init__(
-        self, store: S3Store, bucket: Bucket, key: str, upload_id: str, *, locking: bool, locks: Locks | None
+        self,
+        store: S3Store,
+        bucket: Bucket,
+        key: str,
+        upload_id: str,
+        locks: Locks,
+        retain_until: datetime | None,
+        *,
+        locking: bool,
     ) -> None:
         self._store = store
         self._bucket = bucket
@@ -185,6 +192,7 @@ class S3Upload(Upload):
         self._id = upload_id
         self._locking = locking
         self._locks = locks
+        self._retain_until = retain_until
         self._tags: dict[int, dict[str, Any]] = {}
         self._sizes: dict[int, int] = {}
 
@@ -225,11 +233,17 @@ class S3Upload(Upload):
             info = self._store.head(self._key)
             if info is None or info.size != sum(self._sizes.values()):
                 raise
-        if self._locks is not None:
-            self._locks.confirm(self._key)
+        if self._retain_until:
+            self._locks.confirm(self._key, self._retain_until)
 
     def abort(self) -> None:
         self._store.abort(PendingUpload(self._key, self._id))
+
+
+def _before(answer: Any, start: int) -> int:
+    """How much of an answer comes before the byte that was asked for: some servers and proxies ignore ranges."""
+    found = re.match(r"bytes (\d+)-", answer.get("ContentRange", ""))
+    return max(start - (int(found[1]) if found else 0), 0)
 
 
 def _summed(options: S3Options) -> dict[str, Any]:
