@@ -5,19 +5,20 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from backup.doctor.check import MAX_SKEW_SECONDS, Check, Known
 from backup.errors import KeptError, StoreError
-from backup.store import NoDeleteStore, RetryingStore, Store
+from backup.store import NoDeleteStore, PartSizes, RetryingStore, Store, Upload
 from backup.wiring import Wiring
 from sidecar.humanize import size
 
 PROBE = ".doctor/probe"
-PROBE_BYTES = 6 << 20
-LOCKED_SECONDS = 5
+# As large as a run's parts: a proxy in front of the store may refuse larger requests.
+PROBE_BYTES = PartSizes().first
+LOCKED_SECONDS = 90
 # How servers name a lock when they refuse to delete an object.
 _LOCKED = re.compile(r"lock|retention|retain|worm|immutab", re.IGNORECASE)
 
@@ -26,7 +27,7 @@ def checks(wiring: Wiring, store: RetryingStore, known: Known) -> Iterator[Check
     """A store that cannot be reached gets one result."""
     name = f"store {store.name}"
     asked = partial(known.asked, name)
-    access = asked(f"{name}: access", lambda: _access(store))
+    access = asked(f"{name}: access", lambda: _access(wiring, store))
     yield access
     if access.ok:
         yield asked(f"{name}: put, get, delete", lambda: _small_object(store))
@@ -36,8 +37,10 @@ def checks(wiring: Wiring, store: RetryingStore, known: Known) -> Iterator[Check
         yield asked(f"{name}: clock", lambda: _clock(store))
 
 
-def _access(store: Store) -> str:
+def _access(wiring: Wiring, store: Store) -> str:
     store.check()
+    for target in wiring.targets:
+        list(store.walk(f"{target.name}/"))  # a run reads the whole listing
     # Test objects that an earlier doctor could not delete, because they were locked.
     with suppress(StoreError):
         store.delete([info.key for info in store.walk(".doctor/")])
@@ -67,6 +70,8 @@ def _small_object(store: RetryingStore) -> str | Check:
     try:
         if store.get(key) != data:
             raise StoreError("it returned different bytes", hint="do not use this store", operation="get")
+        if key not in {info.key for info in store.walk(".doctor/")}:
+            raise StoreError("it does not list the object", hint="do not use this store", operation="list")
     finally:
         kept = _why_kept(store, key)
     if isinstance(store.inner, NoDeleteStore):
@@ -105,42 +110,68 @@ def _why_kept(store: RetryingStore, key: str) -> str | None:
 
 def _lock(store: RetryingStore) -> str:
     """Store a locked object, as a run does. Its retention is short, so that the next doctor can remove it."""
+    key = _probe_key(store)
     soon = datetime.now(UTC) + timedelta(seconds=LOCKED_SECONDS)
-    store.put(_probe_key(store), b"lock", retain_until=soon)
+    store.put(key, b"lock", retain_until=soon)
+    if _why_kept(store, key) is None and datetime.now(UTC) < soon - timedelta(seconds=MAX_SKEW_SECONDS):
+        raise StoreError(
+            "the store set a retention lock, and deleted the object regardless",
+            hint="use a store that supports Object Lock, or set BACKUP_S3_OBJECT_LOCK_DAYS=0",
+            operation="lock",
+        )
     upload = store.begin(_probe_key(store), retain_until=soon)
-    try:
+    with _aborted(upload):
         upload.part(1, 0, b"lock")
         upload.complete()
-    except BaseException:
-        upload.abort()
-        raise
     return "objects are locked"
+
+
+@contextmanager
+def _aborted(upload: Upload) -> Iterator[None]:
+    """Drop an upload whose block fails. Why it failed matters more than what then remains of it."""
+    try:
+        yield
+    except BaseException:
+        with suppress(StoreError):
+            upload.abort()
+        raise
 
 
 def _multipart(store: RetryingStore) -> str | Check:
     key, part = _probe_key(store), os.urandom(PROBE_BYTES)
     upload = store.begin(key)
-    try:
+    with _aborted(upload):
         upload.part(1, 0, part)
         upload.part(2, len(part), b"end")
         upload.complete()
         read = b"".join(store.stream(key))
-    except BaseException:
-        upload.abort()
-        raise
+        rest = b"".join(store.stream(key, start=len(part)))
     _forget(store, key)
-    if read != part + b"end":
+    if read != part + b"end" or rest != b"end":
         raise StoreError("it returned different bytes", hint="do not use this store", operation="complete")
-    try:
-        list(store.pending(".doctor/"))
-    except StoreError as error:
+    if problem := _why_uploads_remain(store):
+        what, privilege = problem
         return Check(
             f"store {store.name}: multipart",
             None,
-            f"it works; unfinished uploads cannot be listed, so those of killed runs remain: {error.message}",
-            "allow s3:ListBucketMultipartUploads, or let the bucket abort unfinished uploads after some days",
+            f"it works; unfinished uploads cannot be {what}",
+            f"allow {privilege}, or let the bucket abort unfinished uploads after some days",
         )
     return f"two parts, {size(len(read))}"
+
+
+def _why_uploads_remain(store: RetryingStore) -> tuple[str, str] | None:
+    """Why the uploads of killed and failed runs remain, and the privilege that this takes; None if they are removed."""
+    try:
+        store.begin(_probe_key(store)).abort()
+    except StoreError as error:
+        return f"aborted, so those of failed runs remain: {error.message}", "s3:AbortMultipartUpload"
+    try:
+        list(store.pending(".doctor/"))
+    except StoreError as error:
+        detail = f"listed, so those of killed runs remain: {error.message}"
+        return detail, "s3:ListBucketMultipartUploads"
+    return None
 
 
 def _clock(store: RetryingStore) -> str | Check:
