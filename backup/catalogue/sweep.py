@@ -79,9 +79,7 @@ def _without_hidden_manifest(store: Store, keys: list[str], problems: list[str])
     for database, backup_id in sorted({found[:2] for key in keys if (found := layout.split(key))}):
         if store.head(layout.manifest(database, backup_id)) is not None:
             committed.add(backup_id)
-            problems.append(
-                f"the store's listing lacked the manifest of {backup_id}; nothing of it was deleted"
-            )
+            problems.append(f"the store's listing lacked the manifest of {backup_id}; the backup was kept")
     return [key for key in keys if (found := layout.split(key)) and found[1] not in committed]
 
 

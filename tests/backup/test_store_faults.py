@@ -15,11 +15,12 @@ from backup.catalogue.signatures import NO_KEYS
 from backup.catalogue.sweep import sweep
 from backup.doctor import examine
 from backup.errors import DumpError, StoreAccessError, StoreError
+from backup.settings import BackupSettings
 from backup.store import RetryingStore, RetryPolicy, S3Options
 from backup.store.s3 import S3Store
+from backup.wiring import wire
 from stack.servers import ObjectStore
 from tests.backup import documents
-from tests.backup.conftest import Wire
 from tests.backup.restorekit import Command
 from tests.backup.storeproxy import Cut, Forward, Proxy, Reply, Request, Rule, proxied, refusal, refusing
 
@@ -277,7 +278,7 @@ def only(reply: Reply, operation: str, part: str) -> Rule:
     )
 
 
-def test_a_manifest_that_is_accepted_and_not_stored_is_no_backup(faulty: Faulty) -> None:
+def test_a_manifest_that_is_accepted_and_not_stored(faulty: Faulty) -> None:
     made = documents.manifest(objects=())
     with (
         faulty(only(Reply(200, {"ETag": '"x"'}), "PutObject", "manifest")) as (store, _),
@@ -298,6 +299,18 @@ def cut_above(size: int) -> Rule:
         return forward()
 
     return rule
+
+
+def settings(proxy: Proxy, bucket: str, object_store: ObjectStore) -> dict[str, str]:
+    """Those of a sidecar whose database does not answer: the checks of the stores come first."""
+    return {
+        "DATABASE_URL": "postgresql://user@127.0.0.1:9/shop",
+        "BACKUP_STORE_URL": f"s3://{bucket}/p",
+        "BACKUP_S3_ENDPOINT_URL": proxy.endpoint,
+        "BACKUP_S3_ACCESS_KEY_ID": object_store.access_key,
+        "BACKUP_S3_SECRET_ACCESS_KEY": object_store.secret_key,
+        "BACKUP_STORE_ATTEMPTS": "2",
+    }
 
 
 def unlisted(request: Request, forward: Forward) -> Reply:
@@ -368,15 +381,10 @@ def unlisted(request: Request, forward: Forward) -> Reply:
     ],
 )
 def test_doctor_finds_it(
-    object_store: ObjectStore, bucket: str, wired: Wire, rule: Rule, verdict: bool | None, says: str
+    object_store: ObjectStore, bucket: str, rule: Rule, verdict: bool | None, says: str
 ) -> None:
     with proxied(object_store.port, rule) as proxy:
-        wiring = wired(
-            BACKUP_STORE_URL=f"s3://{bucket}/p",
-            BACKUP_S3_ENDPOINT_URL=proxy.endpoint,
-            BACKUP_S3_ACCESS_KEY_ID=object_store.access_key,
-            BACKUP_S3_SECRET_ACCESS_KEY=object_store.secret_key,
-        )
+        wiring = wire(BackupSettings.load(settings(proxy, bucket, object_store)))
         checks = list(takewhile(lambda check: check.name.startswith("store main"), examine(wiring)))
     assert [each for each in checks if each.ok is verdict and says in each.detail + each.fix], checks
     if verdict is not False:
@@ -385,7 +393,7 @@ def test_doctor_finds_it(
 
 @pytest.mark.parametrize("deletes", [True, False])
 def test_doctor_tries_to_delete_a_locked_object(
-    object_store: ObjectStore, bucket: str, wired: Wire, deletes: bool
+    object_store: ObjectStore, bucket: str, deletes: bool
 ) -> None:
     """A store may report a lock and not enforce it."""
 
@@ -397,13 +405,8 @@ def test_doctor_tries_to_delete_a_locked_object(
         return forward()
 
     with proxied(object_store.port, rule) as proxy:
-        wiring = wired(
-            BACKUP_STORE_URL=f"s3://{bucket}/p",
-            BACKUP_S3_ENDPOINT_URL=proxy.endpoint,
-            BACKUP_S3_ACCESS_KEY_ID=object_store.access_key,
-            BACKUP_S3_SECRET_ACCESS_KEY=object_store.secret_key,
-            BACKUP_S3_OBJECT_LOCK_DAYS="1",
-        )
+        given = {**settings(proxy, bucket, object_store), "BACKUP_S3_OBJECT_LOCK_DAYS": "1"}
+        wiring = wire(BackupSettings.load(given))
         checks = {
             check.name: check for check in takewhile(lambda each: "store main" in each.name, examine(wiring))
         }
@@ -415,18 +418,11 @@ def test_doctor_tries_to_delete_a_locked_object(
 def test_a_page_is_reported_by_the_commands(
     object_store: ObjectStore,
     bucket: str,
-    environ: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     verb: str,
 ) -> None:
     with proxied(object_store.port, everything(XHTML)) as proxy:
-        settings = {
-            "BACKUP_STORE_URL": f"s3://{bucket}/prod",
-            "BACKUP_S3_ENDPOINT_URL": proxy.endpoint,
-            "BACKUP_S3_ACCESS_KEY_ID": object_store.access_key,
-            "BACKUP_S3_SECRET_ACCESS_KEY": object_store.secret_key,
-        }
-        done = Command({**environ, **settings}, monkeypatch, capsys)(verb)
+        done = Command(settings(proxy, bucket, object_store), monkeypatch, capsys)(verb)
     assert done.status == 1
     assert "not of its web console" in " ".join((done.out + done.err).split()), done

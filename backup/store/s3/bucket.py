@@ -180,7 +180,7 @@ def _add_digest(params: dict[str, Any], **_: object) -> None:
 
 
 def _follow_no_further(params: dict[str, Any], **_: object) -> None:
-    """botocore asks for the bucket's region after a redirect, and would ask again, without end, after a redirect of that."""
+    """botocore asks for the bucket's region after a redirect, and would then repeat that forever if it is redirected too."""
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
