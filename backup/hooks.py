@@ -9,7 +9,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from backup.errors import DumpError
 from backup.pipeline.child import run_child
 from backup.programs import clean_environment
 from sidecar import OpsError
+from sidecar.logs import escape, mask
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,18 @@ BEFORE, AFTER = "BACKUP_BEFORE_COMMAND", "BACKUP_AFTER_COMMAND"
 
 @contextmanager
 def around(
-    before: str | None, after: str | None, facts: Mapping[str, str], attempt: OpenAttempt, check: Check
+    before: str | None,
+    after: str | None,
+    facts: Mapping[str, str],
+    attempt: OpenAttempt,
+    check: Check,
+    secrets: Collection[str] = (),
 ) -> Iterator[None]:
     """Run a command before a block and one after it.
 
     Args:
         facts: variables for the commands, such as ``HOOK_DATABASE``.
+        secrets: what no message about their output may contain.
         attempt: is marked as failed if the command after a successful block fails.
         check: raises to stop.
 
@@ -47,7 +54,7 @@ def around(
     outcome, reason, hurried = "failure", "", True
     try:
         if before:
-            run_command(BEFORE, before, facts, check, SECONDS)
+            run_command(BEFORE, before, facts, check, SECONDS, secrets)
         yield
         outcome, hurried = "success", False
     except BaseException as error:
@@ -56,20 +63,29 @@ def around(
     finally:
         if after:
             ended = {**facts, "HOOK_OUTCOME": outcome, "HOOK_ERROR": reason}
-            _afterwards(after, ended, attempt, HURRIED_SECONDS if hurried else SECONDS)
+            _afterwards(after, ended, attempt, HURRIED_SECONDS if hurried else SECONDS, secrets)
 
 
-def _afterwards(command: str, facts: Mapping[str, str], attempt: OpenAttempt, seconds: float) -> None:
+def _afterwards(
+    command: str, facts: Mapping[str, str], attempt: OpenAttempt, seconds: float, secrets: Collection[str]
+) -> None:
     try:
-        run_command(AFTER, command, facts, lambda: None, seconds)
+        run_command(AFTER, command, facts, lambda: None, seconds, secrets)
     except OpsError as error:
         log.error("%s", error.message)  # noqa: TRY400 - the message says it
         if facts["HOOK_OUTCOME"] == "success":
             attempt.fail(error)
 
 
-def run_command(variable: str, command: str, facts: Mapping[str, str], check: Check, seconds: float) -> None:
-    """Run a command and wait for its end.
+def run_command(
+    variable: str,
+    command: str,
+    facts: Mapping[str, str],
+    check: Check,
+    seconds: float,
+    secrets: Collection[str] = (),
+) -> None:
+    """Run a command and wait for its end. If it must be stopped, all that it has started is.
 
     Raises:
         DumpError: it cannot be started, took too long, or did not exit with 0.
@@ -86,18 +102,27 @@ def run_command(variable: str, command: str, facts: Mapping[str, str], check: Ch
     program = shutil.which(words[0]) or words[0]
     try:
         ended = run_child(
-            [program, *words[1:]], env={**clean_environment(), **facts}, output=True, check=stop
+            [program, *words[1:]],
+            env={**clean_environment(), **facts},
+            output=True,
+            check=stop,
+            group=True,
         )
     except OSError as error:
         raise _failed(variable, f"cannot be started: {error}", "check its path") from None
     if ended.status != 0:
-        output = " ".join(" ".join(ended.errors).split())[-MAX_SHOWN:]
+        output = shown(ended.errors, secrets)[-MAX_SHOWN:]
         how = (
             f"ended with exit code {ended.status}"
             if ended.status > 0
             else f"was killed by signal {-ended.status}"
         )
         raise _failed(variable, f"{how}: {output}" if output else how, "run it by hand")
+
+
+def shown(output: Iterable[str], secrets: Iterable[str]) -> str:
+    """The output of a user's command on one line. It is stored and passed on, and may contain anything."""
+    return escape(mask(" ".join(" ".join(output).split()), secrets))
 
 
 def unstartable(command: str) -> str:

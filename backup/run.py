@@ -209,7 +209,8 @@ class _Run:
         settings, target = self._wiring.settings, self._target
         facts = {"HOOK_DATABASE": target.name, "HOOK_KIND": target.kind, "HOOK_BACKUP": self._id}
         before, after = settings.before_command, settings.after_command
-        return around(before, after, facts, attempt, self._wiring.stop.check)
+        secrets = [*settings.secrets(), *self._wiring.secrets]
+        return around(before, after, facts, attempt, self._wiring.stop.check, secrets)
 
     def _dump(self, engine: Engine, ready: PreflightResult, lock: Lock, attempt: OpenAttempt) -> Manifest:
         log.info("backup begins %s", fields(id=self._id, database=self._target.name, bytes=ready.size))

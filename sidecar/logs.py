@@ -22,8 +22,7 @@ class LineFormatter(logging.Formatter):
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
-        # Longest first, so that a secret that contains another one is masked as a whole.
-        self._secrets = sorted({s for s in secrets if len(s) >= SHORTEST_SECRET}, key=len, reverse=True)
+        self._secrets = tuple(secrets)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 - the base class names it
         return datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -61,8 +60,9 @@ def escape(text: str) -> str:
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:
-    """The text with each secret replaced."""
-    for secret in secrets:
+    """The text with each secret replaced, except those that are too short."""
+    # Longest first, so that a secret that contains another one is masked as a whole.
+    for secret in sorted({s for s in secrets if len(s) >= SHORTEST_SECRET}, key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text
 

@@ -95,6 +95,7 @@ def run_child(
     confinement: Confinement | None = None,
     as_root: bool = True,
     output: bool = False,
+    group: bool = False,
     check: Callable[[], None] = never,
     consumed: Consumer | None = None,
 ) -> Ended:
@@ -102,6 +103,7 @@ def run_child(
 
     Args:
         output: collect its standard output like its standard error; otherwise it is discarded.
+        group: if it must be stopped, stop all programs that it has started and that have not left its process group.
         confinement, as_root: see :func:`start`.
 
     Raises:
@@ -121,6 +123,7 @@ def run_child(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if output else subprocess.DEVNULL,
                 stderr=subprocess.STDOUT if output else subprocess.PIPE,
+                start_new_session=group,
             )
         stream = process.stdout if output else process.stderr
         reader = threading.Thread(target=_read, args=(stream, lines, consumed), name="messages", daemon=True)
@@ -135,6 +138,8 @@ def run_child(
             check()
     finally:
         if process is not None:
+            if group and process.poll() is None:
+                _end_group(process)
             end(process, threads)
     ended = Ended(process.returncode, lines.all())
     if confinement is not None and was_refused(ended.status, ended.errors):
@@ -166,6 +171,15 @@ def end(
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+def _end_group(process: "subprocess.Popen[bytes]") -> None:
+    """Terminate a program that leads a process group, and all others in it; after some seconds, kill them."""
+    os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_SECONDS)
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:

@@ -4,7 +4,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,7 +14,7 @@ from backup.cancellation import never
 from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import OURS, VerificationError
-from backup.hooks import unstartable
+from backup.hooks import shown, unstartable
 from backup.pipeline.child import run_child
 from backup.postgres.children import child_access
 from backup.postgres.dsn import Address
@@ -61,16 +61,24 @@ def sql_checks(folder: Path, address: Address) -> Iterator[Difference]:
 
 
 def command_check(
-    command: str, address: Address, folder: Path, check: Callable[[], None] = never
+    command: str,
+    address: Address,
+    folder: Path,
+    check: Callable[[], None] = never,
+    secrets: Collection[str] = (),
 ) -> Iterator[Difference]:
     """Run a command with ``DATABASE_URL`` set to the restored database. It must exit with 0.
 
     It is confined: it can read programs, libraries, the working directory and the files named in its arguments,
     write to ``folder``, and reach the network only if the database is remote.
+
+    Args:
+        secrets: what the report may not contain; the password of the database is one of them.
     """
     words = shlex.split(command)
     deadline = time.monotonic() + SECONDS
     confinement = Confinement(folder, _readable(words)).connecting(address.public)
+    hidden = [*secrets, address.password or ""]
 
     def stop() -> None:
         check()
@@ -98,7 +106,7 @@ def command_check(
     if result.status < 0:
         raise VerificationError(f"{command} was killed by signal {-result.status}", hint=OURS)
     if result.status != 0:
-        yield difference(f"exit code {result.status}: {_short(' '.join(result.errors))}")
+        yield difference(f"exit code {result.status}: {_short(shown(result.errors, hidden))}")
 
 
 class _TooLongError(OpsError):

@@ -337,7 +337,11 @@ def prove(
             findings.differences += sql_checks(settings.verify_checks_dir, database)
         if settings.verify_command:
             findings.differences += command_check(
-                settings.verify_command, database, archive.parent, wiring.stop.check
+                settings.verify_command,
+                database,
+                archive.parent,
+                wiring.stop.check,
+                [*settings.secrets(), *wiring.secrets],
             )
 
 

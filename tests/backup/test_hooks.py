@@ -1,17 +1,22 @@
 """The owner's commands before and after a backup."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
+import psycopg
 import pytest
 
 from backup.errors import DumpError
 from backup.hooks import not_startable, run_command
 from backup.settings import BackupSettings
 from sidecar import UsageError
+from stack.servers import Postgres
 from stack.wait import wait_for
 from tests.backup.restorekit import Command
 
@@ -118,3 +123,47 @@ def test_a_command_that_was_killed_has_no_exit_code(tmp_path: Path) -> None:
     script.chmod(0o755)
     with pytest.raises(DumpError, match=r"BACKUP_AFTER_COMMAND was killed by signal 9$"):
         run_command("BACKUP_AFTER_COMMAND", str(script), {}, lambda: None, 60)
+
+
+def test_output_has_neither_secrets_nor_bytes_that_the_next_command_cannot_get(
+    command: Command, postgres: Postgres, database: str, tmp_path: Path
+) -> None:
+    """A command that prints a zero byte must not keep the one after it, which may start the application again, from running."""
+    role, password = f"hook_{secrets.token_hex(3)}", secrets.token_hex(8)
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD '{password}'".encode())
+    done = command(
+        "run",
+        DATABASE_URL=postgres.url_for(database).replace("posthub:posthub@", f"{role}:{password}@"),
+        BACKUP_BEFORE_COMMAND=script(tmp_path, "before", f"printf 'no\\000login: {password}'; exit 3"),
+        BACKUP_AFTER_COMMAND=script(tmp_path, "after"),
+    )
+    reason = "BACKUP_BEFORE_COMMAND ended with exit code 3: no\\x00login: ********"
+    done.fails(1, reason)
+    assert lines(tmp_path)[-1] == f"after {database} postgres failure {reason}"
+    stored = [path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert stored
+    assert not any(password.encode() in each for each in stored)
+
+
+def test_what_a_command_has_started_is_stopped_with_it(tmp_path: Path) -> None:
+    """Otherwise it could freeze the application after the second command has released it."""
+    (script := tmp_path / "hook").write_text(
+        f"#!/bin/sh\nsh -c 'echo $$ > {tmp_path}/pid; sleep 600; exit 0'\nexit 0\n"
+    )
+    script.chmod(0o755)
+
+    def started() -> None:
+        if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
+            raise DumpError("stopped", hint="")
+
+    with pytest.raises(DumpError, match="stopped"):
+        run_command("BACKUP_BEFORE_COMMAND", str(script), {}, started, 60)
+    pid = int((tmp_path / "pid").read_text())
+    wait_for(lambda: not alive(pid), timeout=30, what="the end of its child", hint=f"process {pid}")
+
+
+def alive(pid: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
