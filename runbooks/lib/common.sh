@@ -200,9 +200,32 @@ lift_silence() {
 
 # Whether PostgreSQL answers; if not, `problem` is the reason, without what a program prints around it.
 postgres_answers() {
-  problem=$(stack_postgres_answers 2>&1 >/dev/null) && return 0
-  problem=$(printf '%s\n' "$problem" | awk 'NF { last = $0 } /FATAL/ { fatal = $0 } END { print fatal ? fatal : last }')
+  answer=$(LC_MESSAGES=C stack_postgres_answers 2>&1 >/dev/null) && return 0
+  problem=$(printf '%s\n' "$answer" | awk 'NF { last = $0 } /FATAL|PANIC/ { fatal = $0 } /[^ ]:  / && !first { first = $0 }
+    END { print fatal ? fatal : first ? first : last }')
   return 1
+}
+
+# Whether the server itself refuses the connection, in a language other than English: after the word for FATAL, and a colon,
+# come two blanks. Names of its files, which are the same in all languages, mean that they are damaged.
+refused_in_another_language() {
+  case $answer in
+    *global/* | *base/* | *pg_*/*) return 1 ;;
+  esac
+  case $problem in
+    *FATAL:\ \ * | *PANIC:\ \ *)
+      # Each message in English has one of these words.
+      case " $problem " in
+        *' could '* | *' not '* | *' is '* | *' the '* | *' for '* | *' of '* | *' to '* | *' does '*) false ;;
+      esac
+      ;;
+    *:\ \ *) true ;;
+    *) false ;;
+  esac
+}
+
+refused() {
+  fail "PostgreSQL runs but refuses the connection: $problem" "correct the access of the scripts, or free a connection; the server itself was not restarted"
 }
 
 # A server whose files are gone may keep running without working; a restart initializes an empty one. One that only
@@ -212,9 +235,10 @@ start_postgres() {
   if postgres_answers; then return 0; fi
   case $problem in
     *authentication* | *pg_hba* | *password* | *'role "'* | *'too many'* | *'connection slots'* | *'permission denied'* | *'not currently accepting'*)
-      fail "PostgreSQL runs but refuses the connection: $problem" "correct the access of the scripts, or free a connection; the server itself was not restarted"
+      refused
       ;;
   esac
+  if refused_in_another_language; then refused; fi
   say "PostgreSQL runs but does not answer: restarting it"
   restart_service postgres
   postgres_answers ||

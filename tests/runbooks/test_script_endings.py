@@ -72,6 +72,9 @@ def test_postgres_is_started_again_if_its_restart_is_interrupted(host: Host) -> 
         'FATAL:  password authentication failed for user "posthub_admin"',
         "FATAL:  sorry, too many clients already",
         'FATAL:  role "posthub_admin" does not exist',
+        "FATAL:  tut mir leid, schon zu viele Verbindungen",
+        "ВАЖНО:  извините, уже слишком много клиентов",
+        'FATALE:  il ruolo "posthub_admin" non esiste',
     ],
 )
 def test_a_server_that_only_refuses_us_is_not_restarted(host: Host, problem: str) -> None:
@@ -79,14 +82,19 @@ def test_a_server_that_only_refuses_us_is_not_restarted(host: Host, problem: str
     calls = host.run("restore.sh", "--yes-i-mean", "posthub", fails="SELECT 1", DOCKER_SAYS=problem)
     ended(host, 1, f"PostgreSQL runs but refuses the connection: {problem}", "NOTHING was restored")
     assert not any("restart" in call for call in calls)
-    calls = host.run(
-        "restore.sh",
-        "--yes-i-mean",
-        "posthub",
-        fails="SELECT 1",
-        DOCKER_SAYS='FATAL:  could not open file "global/pg_filenode.map": No such file or directory',
-    )
-    ended(host, 1, "PostgreSQL does not answer: FATAL:  could not open file", "NOTHING was restored")
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        'FATAL:  could not open file "global/pg_filenode.map": No such file or directory',
+        'FATAL:  konnte Datei "global/pg_filenode.map" nicht öffnen: Datei oder Verzeichnis nicht gefunden',
+        "psql: error: connection to server failed: Connection refused",
+    ],
+)
+def test_a_server_that_does_not_answer_is_restarted(host: Host, problem: str) -> None:
+    calls = host.run("restore.sh", "--yes-i-mean", "posthub", fails="SELECT 1", DOCKER_SAYS=problem)
+    ended(host, 1, f"PostgreSQL does not answer: {problem}", "NOTHING was restored")
     order(calls, "restart posthub_postgres_prod")
 
 
