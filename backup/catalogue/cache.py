@@ -117,7 +117,10 @@ class _SharedParts:
     def sharing(self, manifest: Manifest) -> Manifest:
         """The same manifest, with the parts of the last one where they are equal."""
         return manifest.model_copy(
-            update={name: self._shared(name, getattr(manifest, name)) for name in ("tables", "sequences")}
+            update={
+                name: self._shared(name, getattr(manifest, name))
+                for name in ("tables", "sequences", "provided")
+            }
         )
 
     def _shared(self, name: str, parts: Sequence[Any]) -> Sequence[Any]:

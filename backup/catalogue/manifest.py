@@ -74,6 +74,16 @@ class Sequence(Part):
     last_value: Position | None
 
 
+class Provided(Part):
+    """An object of an extension, or a changed one of PostgreSQL's own. A dump has no definition of it."""
+
+    provider: str = Field(description="the extension; empty: PostgreSQL itself")
+    object: str
+    digest: Position = Field(
+        description="of its definition, its comments, and an owner who is not a superuser"
+    )
+
+
 class PackedTables(Packed[Table]):
     part = Table
     text_fields: ClassVar[dict[str, str]] = {"schema": "schema_name", "name": "name"}
@@ -88,6 +98,12 @@ class PackedSequences(Packed[Sequence]):
     may_be_absent = True
 
 
+class PackedProvided(Packed[Provided]):
+    part = Provided
+    text_fields: ClassVar[dict[str, str]] = {"provider": "provider", "object": "object"}
+    number_field = "digest"
+
+
 def _in_columns(kind: type[Packed[Any]]) -> tuple[WrapValidator, WrapSerializer]:
     def read(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         found = kind.of(value)
@@ -99,9 +115,11 @@ def _in_columns(kind: type[Packed[Any]]) -> tuple[WrapValidator, WrapSerializer]
 if TYPE_CHECKING:
     Tables: TypeAlias = SequenceOf[Table]
     Sequences: TypeAlias = SequenceOf[Sequence]
+    ProvidedObjects: TypeAlias = SequenceOf[Provided]
 else:
     Tables = Annotated[tuple[Table, ...], *_in_columns(PackedTables)]
     Sequences = Annotated[tuple[Sequence, ...], *_in_columns(PackedSequences)]
+    ProvidedObjects = Annotated[tuple[Provided, ...], *_in_columns(PackedProvided)]
 
 
 class Extension(Part):
@@ -226,6 +244,7 @@ class Manifest(Document):
     sequences: Sequences = ()
     extensions: tuple[Extension, ...] = ()
     expressions: tuple[Expression, ...] = ()
+    provided: ProvidedObjects = ()
     roles: tuple[str, ...] = ()
     keyspaces: tuple[Keyspace, ...] = ()
     keys_changed: Count = Field(

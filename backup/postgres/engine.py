@@ -73,6 +73,7 @@ class PostgresEngine:
                 "sequences": contents.sequences,
                 "extensions": contents.extensions,
                 "expressions": contents.expressions,
+                "provided": contents.provided,
                 "roles": contents.roles,
                 "notes": contents.notes,
                 "place": moment.place,

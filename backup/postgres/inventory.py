@@ -64,7 +64,7 @@ pg_collation,pg_constraint,pg_conversion,pg_database,pg_db_role_setting,pg_defau
 pg_description,pg_enum,pg_event_trigger,pg_extension,pg_foreign_data_wrapper,pg_foreign_server,
 pg_foreign_table,pg_index,pg_inherits,pg_init_privs,pg_language,pg_largeobject_metadata,pg_namespace,
 pg_opclass,pg_operator,pg_opfamily,pg_parameter_acl,pg_partitioned_table,pg_policy,pg_proc,
-pg_publication,pg_publication_namespace,pg_publication_rel,pg_range,pg_rewrite,pg_roles,pg_seclabel,
+pg_prepared_xacts,pg_publication,pg_publication_namespace,pg_publication_rel,pg_range,pg_replication_origin,pg_rewrite,pg_roles,pg_seclabel,
 pg_seclabels,pg_sequence,pg_shdepend,pg_shdescription,pg_shseclabel,pg_statistic_ext,pg_tablespace,
 pg_transform,pg_trigger,pg_ts_config,pg_ts_config_map,pg_ts_dict,pg_ts_parser,pg_ts_template,pg_type,
 pg_user_mappings}') AND i.objsubid = 0
@@ -111,9 +111,9 @@ SELECT 'the options of ' || count(*) || ' user mappings, with their passwords: o
 FROM pg_user_mappings WHERE umoptions IS NULL AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
 HAVING count(*) > 0
 UNION ALL
-SELECT 'subscription ' || subname || ': only a superuser dumps it' FROM pg_subscription
-WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+SELECT 'subscription ' || subname || CASE WHEN rolsuper THEN ': it is enabled, and a restore disables it' ELSE ': only a superuser dumps it' END
+FROM pg_subscription CROSS JOIN pg_roles
+WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND rolname = current_user AND (subenabled OR NOT rolsuper)
 UNION ALL
 SELECT count(*) || ' tables and indexes are in the tablespace ' || spcname || ': a restore puts them into the default one'
 FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace
@@ -202,6 +202,38 @@ SELECT 'the comments on ' || count(*) || ' inherited constraints and triggers, s
     AND d.objoid = c.oid WHERE contype = 'c' AND NOT conislocal OR contype = 'f' AND conparentid <> 0
 ) o HAVING count(*) > 0
 UNION ALL
+SELECT 'the comments on ' || count(*) || ' row types, array types, multiranges, rules of views and constraint triggers, such as ' || min(name) FROM (
+  SELECT format_type(t.oid, NULL) AS name FROM pg_type t JOIN pg_description d ON d.classoid = 'pg_type'::regclass AND d.objoid = t.oid
+    LEFT JOIN pg_class c ON c.oid = typrelid
+  WHERE t.oid >= 16384 AND (relkind <> 'c' OR typtype = 'm' OR EXISTS (SELECT FROM pg_type e WHERE e.oid = t.typelem AND e.typarray = t.oid))
+  UNION ALL SELECT rulename || ' of ' || ev_class::regclass FROM pg_rewrite r JOIN pg_description d ON d.classoid = 'pg_rewrite'::regclass
+    AND d.objoid = r.oid WHERE rulename = '_RETURN' AND r.oid >= 16384
+  UNION ALL SELECT conname || ' of ' || conrelid::regclass FROM pg_constraint c JOIN pg_description d ON d.classoid = 'pg_constraint'::regclass
+    AND d.objoid = c.oid WHERE contype = 't'
+) o HAVING count(*) > 0
+UNION ALL
+SELECT 'the validation of ' || count(*) || ' constraints of child tables, such as ' || min(conname || ' of ' || conrelid::regclass)
+  || ': those of their parents are not valid'
+FROM pg_constraint c JOIN pg_class r ON r.oid = conrelid
+WHERE convalidated AND (contype = 'f' AND EXISTS (SELECT FROM pg_constraint p WHERE p.oid = c.conparentid AND NOT p.convalidated)
+  OR contype IN ('c', 'n') AND NOT conislocal AND NOT relispartition AND EXISTS (SELECT FROM pg_inherits JOIN pg_constraint p ON p.conrelid = inhparent
+    WHERE inhrelid = c.conrelid AND p.contype = c.contype AND p.conname = c.conname AND NOT p.convalidated)) HAVING count(*) > 0
+UNION ALL
+SELECT 'the statistics targets of ' || count(*) || ' expressions in exclusion constraints, such as ' || min(conname || ' of ' || conrelid::regclass)
+FROM pg_constraint JOIN pg_attribute ON attrelid = conindid WHERE contype = 'x' AND attstattarget >= 0 HAVING count(*) > 0
+UNION ALL
+SELECT 'partition ' || inhrelid::regclass || ': it is being detached, and a restore attaches it' FROM pg_inherits i
+WHERE to_jsonb(i) -> 'inhdetachpending' = 'true'
+UNION ALL
+SELECT 'function ' || min(p.oid::regproc::text) || ': a restore creates it with the name of its type, ' || t.oid::regtype
+FROM pg_proc p JOIN pg_type t ON t.oid = prorettype
+WHERE p.oid >= 16384 AND prosrc ~ '^(multi)?range_constructor[0-3]$' AND proname <> typname GROUP BY t.oid
+UNION ALL
+SELECT 'the changes of ' || count(*) || ' prepared transactions, such as ' || min(gid) || ': they are not committed'
+FROM pg_prepared_xacts WHERE database = current_database() HAVING count(*) > 0
+UNION ALL
+SELECT 'replication origin ' || roname || ': a restored server has none' FROM pg_replication_origin WHERE roname !~ '^pg_[0-9]+(_[0-9]+)?$'
+UNION ALL
 SELECT 'logical replication slot ' || slot_name || ': a restored database has none' FROM pg_replication_slots
 WHERE database = current_database() AND NOT temporary
 UNION ALL
@@ -241,19 +273,10 @@ WHERE c.oid = ANY(%s) AND pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfile
 # Operators that are not built in, by the object whose expressions use them, and how often. Functions and types are printed
 # with their schema, and are compared as text; some forms (CASE, NULLIF, IS DISTINCT FROM, IN, USING) do not print their operator.
 # Not included are constraints that a partition has from its parent, whose names a restore chooses, and temporary objects.
-_EXPRESSIONS = r"""
+_EXPRESSIONS = rf"""
 WITH used AS (
   SELECT o.type || ' ' || o.identity AS object, r.identity AS operator,
-    (SELECT count(*) FROM regexp_matches(CASE d.classid
-       WHEN 'pg_rewrite'::regclass THEN (SELECT concat(ev_action, ev_qual) FROM pg_rewrite WHERE oid = d.objid)
-       WHEN 'pg_attrdef'::regclass THEN (SELECT adbin::text FROM pg_attrdef WHERE oid = d.objid)
-       WHEN 'pg_constraint'::regclass THEN (SELECT conbin::text FROM pg_constraint WHERE oid = d.objid)
-       WHEN 'pg_class'::regclass THEN (SELECT concat(indexprs, indpred) FROM pg_index WHERE indexrelid = d.objid)
-       WHEN 'pg_policy'::regclass THEN (SELECT concat(polqual, polwithcheck) FROM pg_policy WHERE oid = d.objid)
-       WHEN 'pg_trigger'::regclass THEN (SELECT tgqual::text FROM pg_trigger WHERE oid = d.objid)
-       WHEN 'pg_proc'::regclass THEN (SELECT concat(proargdefaults, {body}) FROM pg_proc WHERE oid = d.objid)
-       WHEN 'pg_statistic_ext'::regclass THEN (SELECT {statistics}::text FROM pg_statistic_ext WHERE oid = d.objid)
-     END, format(':(?:opno|opnos \(o[0-9 ]*|eqop|sortop) %s(?![0-9])', d.refobjid), 'g')) AS times
+    (SELECT count(*) FROM regexp_matches({nested_types.TREE}, format(':(?:opno|opnos \(o[0-9 ]*|eqop|sortop) %s(?![0-9])', d.refobjid), 'g')) AS times
   FROM pg_depend d
     LEFT JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid,
     pg_identify_object(d.classid, d.objid, 0) o, pg_identify_object(d.refclassid, d.refobjid, 0) r
@@ -542,13 +565,8 @@ def extensions(connection: Connection[TupleRow]) -> tuple[Extension, ...]:
 
 def expressions(connection: Connection[TupleRow]) -> tuple[Expression, ...]:
     """Objects whose expressions use operators that are not built in."""
-    # Both are stored since 14.
-    parsed = connection.info.server_version >= 140000
-    query = sql.SQL(_EXPRESSIONS).format(
-        body=sql.SQL("prosqlbody" if parsed else "NULL"), statistics=sql.SQL("stxexprs" if parsed else "NULL")
-    )
     return tuple(
-        Expression(object=row[0], operators=row[1], times=row[2]) for row in connection.execute(query)
+        Expression(object=row[0], operators=row[1], times=row[2]) for row in connection.execute(_EXPRESSIONS)
     )
 
 

@@ -38,6 +38,8 @@ _SESSION = {
     "search_path": "pg_catalog",
     # A row that a policy hides would be missing from the dump, so fail instead.
     "row_security": "off",
+    # Queries of the catalogues are long, and the server overestimates their costs: it would compile them for seconds.
+    "jit": "off",
     # If our host dies, the server must not keep our locks for hours.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",

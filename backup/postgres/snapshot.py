@@ -12,9 +12,9 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from backup.cancellation import carry
-from backup.catalogue.manifest import Expression, Extension, Place, Sequence, Server, Table
+from backup.catalogue.manifest import Expression, Extension, Place, Provided, Sequence, Server, Table
 from backup.errors import DumpError
-from backup.postgres import inventory, nested_types
+from backup.postgres import inventory, nested_types, provided
 from backup.postgres.dsn import Address
 from backup.postgres.exclusion import NOTHING, Excluded, Exclusion, resolve
 from backup.postgres.session import OWN_PATH, cancel, session
@@ -39,6 +39,7 @@ class Contents:
     sequences: tuple[Sequence, ...]
     extensions: tuple[Extension, ...]
     expressions: tuple[Expression, ...]
+    provided: tuple[Provided, ...]
     roles: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
@@ -188,14 +189,34 @@ def _contents(connection: Connection[TupleRow], opened: _Opened, positions: tupl
     connection.execute("SAVEPOINT catalogues")
     expressions, notes = inventory.expressions(connection), inventory.left_out(connection)
     connection.execute("ROLLBACK TO SAVEPOINT catalogues")
+    objects, missing = _provided(connection)
     return Contents(
         sequences=positions,
         extensions=inventory.extensions(connection),
         expressions=expressions,
+        provided=objects,
         roles=inventory.roles(connection),
-        notes=(*opened.excluded.notes(), *notes),
+        notes=(*opened.excluded.notes(), *notes, *missing),
         tables=inventory.count(connection, list(opened.tables)),
     )
+
+
+def _provided(connection: Connection[TupleRow]) -> tuple[tuple[Provided, ...], list[str]]:
+    """The objects that no dump contains. If something else drops one of them meanwhile, they cannot be read, which is a note."""
+    notes: list[str] = []
+    found: tuple[Provided, ...] = ()
+    try:
+        found = provided.provided(connection)
+    except psycopg.errors.QueryCanceled:
+        raise
+    except psycopg.Error as error:
+        if connection.broken:
+            raise
+        notes.append(
+            f"changes to objects of extensions: they could not be read: {error.diag.message_primary}"
+        )
+    connection.execute("ROLLBACK TO SAVEPOINT catalogues")
+    return found, notes
 
 
 def _confirm(connection: Connection[TupleRow], tables: dict[inventory.Name, int]) -> None:

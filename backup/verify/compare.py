@@ -26,14 +26,13 @@ from backup.verify.digests import CREATION, Digests, Key, Known, compare
 from backup.verify.dumps import Restored, archive_digests
 from backup.verify.large_tables import Exchange
 from backup.verify.moved_rows import Part, only_moved
+from backup.verify.provided import ALWAYS
 
 # Only the same major version prints definitions identically.
 _DATA = {"TABLE DATA", "BLOBS", "SEQUENCE SET"}
 _Work: TypeAlias = Callable[[Check], Digests]
-# Every new database has it, so a restore brings it back where it was dropped.
-_ALWAYS = "plpgsql"
 # A dump has it only if it was dropped and created again. Whether it is there is compared with the other extensions.
-_RECREATED: tuple[Key, Key] = (("EXTENSION", "-", _ALWAYS), ("COMMENT", "-", f"EXTENSION {_ALWAYS}"))
+_RECREATED: tuple[Key, Key] = (("EXTENSION", "-", ALWAYS), ("COMMENT", "-", f"EXTENSION {ALWAYS}"))
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def compare_counts(manifest: Manifest, address: Address) -> list[Difference]:
     left_out = rows_left_out(manifest, (label for label, rows in found.items() if not rows))
     found = {label: rows for label, rows in found.items() if label not in left_out}
     wanted = {extension.name: "present" for extension in manifest.extensions}
-    present = dict.fromkeys((name for name in extensions if name != _ALWAYS or name in wanted), "present")
+    present = dict.fromkeys((name for name in extensions if name != ALWAYS or name in wanted), "present")
     return [
         *_unequal("rows", expected, found),
         *_unequal("extension", wanted, present),
@@ -199,19 +198,6 @@ def compare_dumps(
                 Difference(kind=key[0].lower(), object=_label(key), expected=wanted, found=got)
             )
     return Comparison(differences, notes, frozenset(".".join(table) for table in moved))
-
-
-def notes_on_extensions(manifest: Manifest, address: Address) -> list[str]:
-    """Extensions whose version differs from the original's: a restore installs the version of this host."""
-    with session(address) as connection:
-        found = {each.name: each.version for each in inventory.extensions(connection)}
-    dropped = _ALWAYS in found and all(each.name != _ALWAYS for each in manifest.extensions)
-    back = [f"extension {_ALWAYS}: it was dropped, and is in every new database"] if dropped else []
-    return back + [
-        f"extension {each.name}: version {each.version} in the backup, {found[each.name]} after the restore"
-        for each in manifest.extensions
-        if found.get(each.name, each.version) != each.version
-    ]
 
 
 def _without_rows(expected: Digests, found: Digests) -> Iterator[str]:

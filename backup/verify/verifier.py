@@ -28,9 +28,9 @@ from backup.postgres.dsn import Address
 from backup.progress import Meter, Progress, silent
 from backup.run import TOOL
 from backup.store import Store
-from backup.verify import configured, provable
+from backup.verify import configured, provable, provided
 from backup.verify.checks import command_check, sql_checks, usable
-from backup.verify.compare import Reading, compare_counts, compare_dumps, notes_on_extensions, reading
+from backup.verify.compare import Reading, compare_counts, compare_dumps, reading
 from backup.verify.findings import Findings
 from backup.verify.large_tables import Exchange
 from backup.verify.remote_views import without_remote
@@ -47,7 +47,7 @@ T = TypeVar("T")
 # docs/restore.md has the same list.
 NOT_COVERED = (
     "not covered by a proof: passwords of roles, attributes of the server's own superuser, predefined roles and their comments,"
-    " settings of all roles, tablespaces, rows of foreign tables,"
+    " settings of all roles and of the server, tablespaces, rows of foreign tables, materialized views as of their last refresh,"
     " subscriptions at their publisher, which neighbours an approximate index returns"
 )
 
@@ -347,7 +347,7 @@ def prove(
 
 def _count(manifest: Manifest, database: Address, findings: Findings) -> tuple[list[Difference], list[str]]:
     with findings.stages.measure("count"):
-        return compare_counts(manifest, database), notes_on_extensions(manifest, database)
+        return compare_counts(manifest, database), provided.notes(manifest, database)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from backup.catalogue.history import Catalogue, Entry, History
 from backup.catalogue.manifest import (
     Keyspace,
     Manifest,
+    PackedProvided,
     PackedSequences,
     PackedTables,
     Physical,
@@ -298,6 +299,7 @@ def test_a_manifest_that_no_run_writes_is_named(made: Manifest, odd: str | None)
 
 ROW = {"schema": "public", "name": "a", "rows": 1}
 LAST = {"name": "s", "last_value": 5}
+GIVEN = {"provider": "citext", "object": "type public.citext", "digest": 5}
 
 
 @pytest.mark.parametrize(
@@ -313,6 +315,8 @@ LAST = {"name": "s", "last_value": 5}
         (PackedSequences, [LAST, {**LAST, "last_value": None}], True),
         (PackedSequences, [{**LAST, "last_value": -5}], True),
         (PackedSequences, [{**LAST, "last_value": "5"}], False),
+        (PackedProvided, [GIVEN, {**GIVEN, "digest": -(2**63)}], True),
+        (PackedProvided, [{**GIVEN, "digest": None}], False),
     ],
 )
 def test_only_ordinary_rows_are_packed(kind: Any, found: list[dict[str, Any]], packed: bool) -> None:

@@ -81,3 +81,37 @@ def test_rows_as_values_whose_fields_stay(
     assert value(postgres, into, "SELECT row_to_json(same)::text FROM same") == (
         '{"v":{"a":1,"b":4},"w":{"a":1,"b":4,"z":3},"x":{"a":1,"b":4}}'
     )
+
+
+CONSTANTS = """
+CREATE TABLE defaults (a c DEFAULT '(1,2,3,4)', b c[] DEFAULT '{"(1,2,3,4)"}', n c DEFAULT NULL, q int CHECK (ROW(q, 1, 1, 1)::c IS NOT NULL));
+CREATE VIEW shown AS SELECT '(1,2,3,4)'::c AS one, c, NULL::c AS none FROM c; CREATE VIEW harmless AS SELECT c, c.*::c AS d, NULL::c AS e FROM c;
+CREATE FUNCTION f(v c DEFAULT '(1,2,3,4)') RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE DOMAIN row_of_c AS c DEFAULT '(1,2,3,4)'
+"""
+
+
+def test_constants_whose_fields_a_restore_mixes_up(
+    command: Command, postgres: Postgres, new_database: NewDatabase
+) -> None:
+    """They are printed with their fields in order, so their text is the same after a restore."""
+    name = new_database(f"{TABLES}; {CONSTANTS}", "constants")
+    there = {"DATABASE_URL": postgres.url_for(name)}
+    held = [
+        "default value for public.defaults.a",
+        "default value for public.defaults.b",
+        "function public.f(public.c)",
+        'rule "_RETURN" on public.shown',
+        "table constraint defaults_q_check on public.defaults",
+        "type public.row_of_c",
+    ]
+    stated = [
+        f"{each} has constants that are rows of public.c: a restore changes the order of that table's columns,"
+        " and puts the values into other fields"
+        for each in held
+    ]
+    command("run", **there).passes(*stated)
+    done = command("verify", "--json", **there)
+    assert done.status == 1
+    assert [(each["kind"], each["object"]) for each in done.json["differences"]] == [
+        ("values", each) for each in held
+    ]
