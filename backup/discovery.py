@@ -12,14 +12,14 @@ from fnmatch import fnmatchcase
 
 from backup.catalogue import layout
 from backup.catalogue.manifest import Manifest
-from backup.postgres.databases import Mark, databases
+from backup.postgres.databases import VERIFYING, WORKING, databases
 from backup.postgres.dsn import Address
 from backup.targets import PostgresTarget
 
 log = logging.getLogger(__name__)
 
 # Prefixes of the databases that restores and verifications create.
-OURS = "posthub_ops_"
+OURS = (WORKING, VERIFYING)
 _PUT_ASIDE = frozenset({"restored", "before", "undone"})
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 Newest = Callable[[str], Manifest | None]
@@ -35,13 +35,15 @@ class Discovery:
 
     Attributes:
         targets: the databases that were found last.
-        closed: names of databases that are left out because they are templates or allow no connections.
+        closed: names of databases that are left out because they are templates, allow no connections, or were dropped in part.
+        aside: names of databases that are left out because a restore has created them or set them aside.
     """
 
     def __init__(self, address: Address, skip: Collection[str], taken: Collection[str]) -> None:
         self.address = address
         self.targets: tuple[PostgresTarget, ...] = ()
         self.closed: tuple[str, ...] = ()
+        self.aside: tuple[str, ...] = ()
         self._skip = skip
         self._taken = taken
 
@@ -58,25 +60,30 @@ class Discovery:
         with databases(self.address) as server:
             marks, there, identifier = server.marks(), server.names(), server.identifier()
             closed = server.closed()
-        wanted = [name for name in there if self._is_wanted(name, marks.get(name))]
-        found = {target_name(name): name for name in wanted}
-        self.closed = tuple(name for name in closed if self._is_wanted(name, marks.get(name)))
+        aside = {name for name, mark in marks.items() if mark.state in _PUT_ASIDE}
+        wanted = [name for name in there if self._is_wanted(name)]
+        found = {target_name(name): name for name in wanted if name not in aside}
+        self.aside = tuple(name for name in wanted if name in aside)
+        self.closed = tuple(name for name in closed if self._is_wanted(name) and name not in aside)
         for name in self.closed:
-            log.warning("%s is not backed up: it is a template or allows no connections", name)
+            log.warning(
+                "%s is not backed up: it is a template, allows no connections, or was dropped in part", name
+            )
+        refused = {target_name(name): name for name in self.closed}
         for name in self._gone(stored, found, identifier, newest):
-            log.warning("%s is no longer on the server, and has backups; see BACKUP_DISCOVER_SKIP", name)
-            found[name] = name
+            why = "can no longer be backed up" if name in refused else "is no longer on the server"
+            log.warning("%s %s, and has backups; see BACKUP_DISCOVER_SKIP", name, why)
+            found[name] = refused.get(name, name)
         self.targets = tuple(
             PostgresTarget(name, self.address.named(database)) for name, database in sorted(found.items())
         )
 
-    def _is_wanted(self, name: str, mark: Mark | None) -> bool:
-        put_aside = mark is not None and mark.state in _PUT_ASIDE
+    def _is_wanted(self, name: str) -> bool:
         known = target_name(name) in self._taken or self._is_skipped(name)
-        return not (put_aside or known or name.startswith(OURS))
+        return not (known or name.startswith(OURS))
 
     def _is_skipped(self, name: str) -> bool:
-        return any(fnmatchcase(name, pattern) for pattern in self._skip)
+        return any(fnmatchcase(name, pattern.replace("[", "[[]")) for pattern in self._skip)
 
     def _gone(
         self, stored: Iterable[str], found: Collection[str], identifier: str, newest: Newest

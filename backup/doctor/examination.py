@@ -39,11 +39,15 @@ def _discovered(wiring: Wiring) -> str | Check:
     names = [target.name for target in wiring.targets]
     if not names:
         return Check("databases", False, "no database to back up was found", "see BACKUP_DISCOVER_SKIP")
-    if wiring.discovery and (closed := ", ".join(wiring.discovery.closed)):
+    found, discovery = ", ".join(names), wiring.discovery
+    if discovery and discovery.aside:
+        found += f"; not backed up, as created or set aside by a restore: {', '.join(discovery.aside)}"
+    if discovery and discovery.closed:
+        closed = ", ".join(discovery.closed)
         return Check(
             "databases",
             None,
-            f"{', '.join(names)}; not backed up, as templates or without connections: {closed}",
+            f"{found}; not backed up, as templates, without connections, or dropped in part: {closed}",
             "add them to BACKUP_DISCOVER_SKIP if that is intended",
         )
-    return ", ".join(names)
+    return found

@@ -118,7 +118,7 @@ def _verifiable_there(wiring: Wiring, target: PostgresTarget, given: Address) ->
     if lacks := list(configured.lacking(given, wiring.programs, names, owners)):
         return Check(name, False, "; ".join(what for what, _ in lacks), lacks[0][1])
     if (there := configured.major(given)) < major:
-        detail = f"BACKUP_VERIFY_URL: PostgreSQL {there} runs there, which may not know what the database has, of {major}"
+        detail = f"BACKUP_VERIFY_URL: PostgreSQL {there} runs there, and may refuse what only PostgreSQL {major} knows"
         return Check(name, None, detail, f"use a server of PostgreSQL {major}")
     return "BACKUP_VERIFY_URL: version, extensions and privileges suffice"
 

@@ -26,9 +26,13 @@ from sidecar import OpsError
 MARK = "posthub-ops: "
 # Unfinished databases. They may carry a copied comment, which does not apply to them.
 WORKING = "posthub_ops_restoring_"
+# The databases of verifications on a given server.
+VERIFYING = "posthub_ops_verify_"
 # "post" as a number: the first half of the key of our locks on names.
 LOCK = 0x706F7374
 MAINTENANCE = ("postgres", "template1")
+# The limit -2 marks a database whose DROP DATABASE was interrupted: it can only be dropped.
+_OPEN = "datallowconn AND NOT datistemplate AND datconnlimit <> -2"
 # The first version in which databases have providers of locales.
 PROVIDERS = 150000
 _MARKS = """
@@ -110,15 +114,13 @@ class Databases:
 
     def names(self) -> list[str]:
         """Databases that accept connections, without templates."""
-        found = self._connection.execute(
-            "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"
-        )
+        found = self._connection.execute(f"SELECT datname FROM pg_database WHERE {_OPEN} ORDER BY 1")
         return [row[0] for row in found]
 
     def closed(self) -> list[str]:
-        """Databases that are not backed up: templates, and those that allow no connections. The server's own templates are left out."""
+        """All other databases, without the server's own templates."""
         found = self._connection.execute(
-            "SELECT datname FROM pg_database WHERE (NOT datallowconn OR datistemplate)"
+            f"SELECT datname FROM pg_database WHERE NOT ({_OPEN})"
             " AND datname NOT IN ('template0', 'template1') ORDER BY 1"
         )
         return [row[0] for row in found]

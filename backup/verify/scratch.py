@@ -14,7 +14,7 @@ from backup.errors import PreflightError
 from backup.load.execution import carry_out
 from backup.load.throwaway import cluster, server_options, sweep_folders
 from backup.postgres import inventory, roles
-from backup.postgres.databases import databases, roles_seen
+from backup.postgres.databases import VERIFYING, databases, roles_seen
 from backup.postgres.dsn import Address
 from backup.postgres.session import session
 from backup.postgres.statements import settings_of
@@ -25,7 +25,6 @@ from backup.verify.server_pulse import asked
 from backup.wiring import Wiring
 
 DATABASE = "restored"
-PREFIX = "posthub_ops_verify_"
 # An extension that could not be created has none; then it is the one that would have been.
 _VERSIONS = "SELECT name, coalesce(installed_version, default_version) FROM pg_available_extensions WHERE name = ANY(%s) ORDER BY 1"
 
@@ -170,9 +169,9 @@ def scratch(wiring: Wiring, manifest: Manifest, folder: Path) -> Iterator[Scratc
 @contextmanager
 def _temporary(address: Address) -> Iterator[tuple[str, str]]:
     """A database name on a configured server, and the server's version. The database and new roles are removed in every case."""
-    name = f"{PREFIX}{secrets.token_hex(4)}"
+    name = f"{VERIFYING}{secrets.token_hex(4)}"
     with databases(address) as server:
-        server.sweep(PREFIX)
+        server.sweep(VERIFYING)
         before = server.role_ids()
         with server.lock(name):
             try:

@@ -73,11 +73,14 @@ def test_new_ones_are_found_and_lost_ones_are_reported(command: Command, server:
     skip = f"{command.environ['BACKUP_DISCOVER_SKIP']} crm"
     command.passed("run", BACKUP_DISCOVER_SKIP=skip)
     checks = {each["name"]: each for each in command("doctor", "--json", BACKUP_DISCOVER_SKIP=skip).json}
-    assert checks["databases"]["detail"] == ", ".join(sorted(("shop", odd, "new")))
+    aside = f"; not backed up, as created or set aside by a restore: {into}"
+    assert checks["databases"]["detail"] == ", ".join(sorted(("shop", odd, "new"))) + aside
     # What is neither backed up nor skipped on purpose is named.
     done = command("doctor", "--json", BACKUP_DISCOVER_SKIP=skip.replace("posthub", ""))
     (found,) = [each for each in done.json if each["name"] == "databases"]
-    assert found["detail"].endswith("not backed up, as templates or without connections: posthub")
+    assert found["detail"].endswith(
+        "not backed up, as templates, without connections, or dropped in part: posthub"
+    )
 
 
 def test_the_service_looks_before_each_run(command: Command, server: Postgres) -> None:

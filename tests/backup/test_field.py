@@ -9,9 +9,8 @@ import psycopg
 import pytest
 
 from backup.postgres import roles
-from backup.postgres.databases import WORKING, databases
+from backup.postgres.databases import VERIFYING, WORKING, databases
 from backup.postgres.dsn import parse
-from backup.verify.scratch import PREFIX
 from stack.programs import SUPPORTED
 from stack.servers import Postgres
 from tests.backup.conftest import NewDatabase, PostgresOf
@@ -520,7 +519,7 @@ SUBSCRIBED = "CREATE SUBSCRIPTION {0} CONNECTION 'host=127.0.0.1 port=1 dbname=x
 
 
 @pytest.mark.parametrize(
-    ("prefix", "verb"), [(WORKING, ("restore", "latest")), (PREFIX, ("verify", "latest"))]
+    ("prefix", "verb"), [(WORKING, ("restore", "latest")), (VERIFYING, ("verify", "latest"))]
 )
 def test_a_leftover_with_a_subscription(
     prefix: str, verb: tuple[str, str], command: Command, postgres: Postgres, new_database: NewDatabase
