@@ -231,14 +231,16 @@ class Completes:
 def upload(client: Completes, *, size: int | None = None, **more: Any) -> S3Upload:
     info = None if size is None else ObjectInfo("a", size, UNTIL, "v")
     store: Any = SimpleNamespace(head=lambda _: info)
-    return S3Upload(store, bucket(client), "a", "u", **{"locking": False, "locks": None, **more})
+    return S3Upload(
+        store, bucket(client), "a", "u", **{"locking": False, "locks": None, "retain_until": None, **more}
+    )
 
 
 @pytest.mark.parametrize("locking", [False, True])
 def test_parts_are_completed_in_order_whatever_order_they_arrive_in(locking: bool) -> None:
     client, confirmed = Completes(), list[str]()
-    locks: Any = SimpleNamespace(confirm=confirmed.append)
-    made = upload(client, locking=locking, locks=locks if locking else None)
+    locks: Any = SimpleNamespace(confirm=lambda key, _until: confirmed.append(key))
+    made = upload(client, locking=locking, locks=locks, retain_until=UNTIL if locking else None)
     for number in (3, 1, 2):
         made.part(number, 0, b"x")
     made.complete()
@@ -300,7 +302,7 @@ def test_a_lock_is_believed_only_where_the_store_says_so(
     client_ = locks_of(client)
     client_._bucket.url = "s3://b"
     with nullcontext() if locked else pytest.raises(StoreError, match="did not set it"):
-        client_.confirm("a")
+        client_.confirm("a", UNTIL)
 
 
 @pytest.mark.parametrize(
@@ -319,7 +321,7 @@ def test_a_bucket_whose_versions_were_suspended_still_has_some(answer: Any, vers
 
 def test_a_small_object_that_must_be_locked_is_checked(monkeypatch: Patch) -> None:
     store, confirmed = S3Store("b", "p", S3Options(endpoint_url="http://127.0.0.1:1")), list[str]()
-    monkeypatch.setattr(store._locks, "confirm", confirmed.append)
+    monkeypatch.setattr(store._locks, "confirm", lambda key, _until: confirmed.append(key))
     with Stubber(store._bucket.client) as stubber:
         for _ in range(2):
             stubber.add_response("put_object", {})
@@ -353,7 +355,7 @@ def test_parts_have_digests_wherever_the_object_will_be_locked(
     with Stubber(store._bucket.client) as stubber:
         stubber.add_response("create_multipart_upload", {"UploadId": "u"})
         made: Any = store.begin("a", retain_until=until)
-    assert (made._locking, made._locks) == (bool(until) or by_default, store._locks if until else None)
+    assert (made._locking, made._retain_until) == (bool(until) or by_default, until)
 
 
 def test_a_read_that_resumes_at_the_end_requests_nothing(monkeypatch: Patch) -> None:

@@ -171,7 +171,8 @@ class S3Upload(Upload):
     """A multipart upload. It remembers the ETag of each part, which the server requires at the end.
 
     Args:
-        locks: confirms the lock of the object at the end, if it is to be locked.
+        locks: confirms the lock of the object at the end.
+        retain_until: the earliest end of its lock; None if it needs none.
         locking: whether each body needs its digest, because the bucket locks.
     """
 
