@@ -38,6 +38,20 @@ def on_starting(server: Any) -> None:
     # A re-executed master (USR2) shares the folder with the running workers of the old one.
     if "GUNICORN_PID" not in os.environ:
         _empty(Path(os.environ[FOLDER]))
+    _load_app()
+
+
+def _load_app() -> None:
+    """Once, for all workers: they are forked from this process. A HUP restarts them with the same code, as in an image.
+
+    Not with `preload_app`, which loads the app before on_starting.
+    """
+    from django.urls import get_resolver
+
+    import config.wsgi  # noqa: F401 - importing it loads the app
+
+    # Otherwise the first request of each worker loads the views.
+    get_resolver().url_patterns  # noqa: B018 - the access loads them
 
 
 def _configure_logging() -> None:

@@ -7,11 +7,16 @@ import sys
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.development")
+    import django
     from django.core.management import execute_from_command_line
 
-    from config.startup import require_settings
+    from config.startup import await_database, require_settings
 
     require_settings()
+    if sys.argv[1:2] == ["migrate"]:
+        # Loaded while the database starts, which takes longest when it is made.
+        django.setup()
+        await_database(seconds=120)
     execute_from_command_line(sys.argv)
 
 

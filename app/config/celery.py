@@ -48,10 +48,17 @@ def await_database(**_: Any) -> None:
 
 
 @signals.worker_init.connect
-def serve_worker_metrics(**_: Any) -> None:
+def serve_worker_metrics(sender: Any, **_: Any) -> None:
     from config.worker_metrics import serve
 
-    serve()
+    serve(sender.hostname)
+
+
+@signals.worker_ready.connect
+def note_ready_worker(**_: Any) -> None:
+    from config.worker_metrics import ready
+
+    ready.set()
 
 
 @signals.worker_shutdown.connect

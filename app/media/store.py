@@ -6,22 +6,16 @@ MEDIA_STORE_URL is s3://BUCKET/PREFIX or file:///FOLDER. Keys are created only b
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 
-TIMEOUT = 10
-# Bytes of a part of a long object, and of what is read at a time. S3 wants parts of at least 5 MiB.
-PART = 8 * 1024 * 1024
+# Bytes that are read at a time.
 CHUNK = 64 * 1024
-MISSING = {"404", "NoSuchKey", "NotFound"}
 
 
 class StoreError(Exception):
@@ -110,14 +104,14 @@ class FolderStore:
             except FileNotFoundError:
                 raise MissingObjectError(key) from None
             file.seek(first)
-        return _pieces(file, last - first + 1)
+        return pieces(file, last - first + 1)
 
     def delete(self, key: str) -> None:
         with _folder_errors():
             (self._folder / key).unlink(missing_ok=True)
 
 
-def _pieces(file: Any, left: int) -> Iterator[bytes]:
+def pieces(file: Any, left: int) -> Iterator[bytes]:
     """The next bytes of a file or a response body, which is closed afterwards."""
     with closing(file):
         while left and (piece := file.read(min(CHUNK, left))):
@@ -131,99 +125,6 @@ def _folder_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(f"media folder: {error.strerror}") from error
-
-
-class S3Store:
-    def __init__(self, client: Any, bucket: str, prefix: str) -> None:
-        self._client, self._bucket, self._prefix = client, bucket, prefix
-
-    def put(self, key: str, content: bytes, content_type: str) -> None:
-        with _s3_errors():
-            self._client.put_object(
-                Bucket=self._bucket, Key=self._prefix + key, Body=content, ContentType=content_type
-            )
-
-    def put_stream(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
-        """As a multipart upload, which is completed only after the last chunk. A short object is put in one request."""
-        parts = _parts(chunks)
-        first = next(parts, b"")
-        if len(first) < PART:
-            # A part that is not full is the only one, and the chunks have ended.
-            return self.put(key, first, content_type)
-        place = {"Bucket": self._bucket, "Key": self._prefix + key}
-        with _s3_errors():
-            upload = self._client.create_multipart_upload(**place, ContentType=content_type)["UploadId"]
-        try:
-            done = [self._upload(place, upload, 1, first)]
-            done += [self._upload(place, upload, number, part) for number, part in enumerate(parts, 2)]
-            with _s3_errors():
-                self._client.complete_multipart_upload(
-                    **place, UploadId=upload, MultipartUpload={"Parts": done}
-                )
-        except BaseException:
-            with suppress(StoreError), _s3_errors():
-                self._client.abort_multipart_upload(**place, UploadId=upload)
-            raise
-
-    def _upload(self, place: dict[str, str], upload: str, number: int, part: bytes) -> dict[str, Any]:
-        with _s3_errors():
-            answer = self._client.upload_part(**place, UploadId=upload, PartNumber=number, Body=part)
-        return {"PartNumber": number, "ETag": answer["ETag"]}
-
-    def get(self, key: str) -> bytes:
-        with _s3_errors():
-            content: bytes = self._open(key)["Body"].read()
-            return content
-
-    def size(self, key: str) -> int | None:
-        with _s3_errors():
-            try:
-                return int(
-                    self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)["ContentLength"]
-                )
-            except ClientError as error:
-                if error.response["Error"]["Code"] in MISSING:
-                    return None
-                raise
-
-    def stream(self, key: str, first: int, last: int) -> Iterator[bytes]:
-        with _s3_errors():
-            body = self._open(key, Range=f"bytes={first}-{last}")["Body"]
-        return _pieces(body, last - first + 1)
-
-    def _open(self, key: str, **options: str) -> Any:
-        try:
-            return self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, **options)
-        except ClientError as error:
-            if error.response["Error"]["Code"] in MISSING:
-                raise MissingObjectError(key) from None
-            raise
-
-    def delete(self, key: str) -> None:
-        with _s3_errors():
-            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
-
-
-def _parts(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Parts of PART bytes; the last one may be shorter."""
-    part = bytearray()
-    for chunk in chunks:
-        part += chunk
-        while len(part) >= PART:
-            yield bytes(part[:PART])
-            del part[:PART]
-    if part:
-        yield bytes(part)
-
-
-@contextmanager
-def _s3_errors() -> Iterator[None]:
-    try:
-        yield
-    except ClientError as error:
-        raise StoreError(f"media store: {error.response['Error']['Code']}") from error
-    except (BotoCoreError, OSError) as error:
-        raise StoreError(f"media store: {type(error).__name__}") from error
 
 
 def is_configured() -> bool:
@@ -246,21 +147,7 @@ def _make(url: str, endpoint: str, region: str, key_id: str, secret: str) -> Med
     parts = urlsplit(url)
     if parts.scheme == "file":
         return FolderStore(Path(unquote(parts.path)))
-    client = boto3.client(
-        "s3",
-        endpoint_url=endpoint or None,
-        region_name=region or None,
-        aws_access_key_id=key_id or None,
-        aws_secret_access_key=secret or None,
-        config=Config(
-            connect_timeout=TIMEOUT,
-            read_timeout=TIMEOUT,
-            retries={"mode": "standard", "max_attempts": 3},
-            # Compatible stores do not all know the newer checksums and host names.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            s3={"addressing_style": "path" if endpoint else "auto"},
-        ),
-    )
-    prefix = parts.path.strip("/")
-    return S3Store(client, parts.netloc, f"{prefix}/" if prefix else "")
+    # Loading the client takes a quarter of the start of every process.
+    from media.bucket import connect
+
+    return connect(parts.netloc, parts.path, endpoint, region, key_id, secret)

@@ -165,6 +165,8 @@ def test_requests_become_tasks_on_all_five_queues(live: Any) -> None:
     # The worker's own metrics include what happened in the processes of its pool.
     provider = 'posthub_ai_requests_total{outcome="success",provider="sandbox"}'
     assert sample(f"http://127.0.0.1:{live.metrics_port}", provider) >= 2
+    health = requests.get(f"http://127.0.0.1:{live.metrics_port}/healthz", timeout=10)
+    assert (health.status_code, health.text) == (200, "ok\n")
 
 
 def test_metrics_add_up_over_processes_that_come_and_go(live: Any) -> None:

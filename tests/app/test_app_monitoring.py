@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import os
 import runpy
 import subprocess
 import sys
@@ -216,6 +217,23 @@ class TestMetrics:
 
 
 class TestGunicornConfiguration:
+    def test_the_app_is_loaded_before_the_workers_are_forked(self, app_folder: Path) -> None:
+        """Four workers that load it each are most of the CPU time of the API's start. Clients of stores come later."""
+        program = """
+import runpy, sys
+runpy.run_path("gunicorn.conf.py")["on_starting"](None)
+print("posts.api" in sys.modules, "boto3" in sys.modules)
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=app_folder,
+            env=os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings.development"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.split() == ["True", "False"], done.stderr
+
     def test_old_files_are_deleted_at_start_but_not_at_a_re_execution(
         self, app_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

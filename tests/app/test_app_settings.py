@@ -246,33 +246,44 @@ class TestProduction:
 
 
 class TestDatabaseAtTheStart:
-    """Beat ended when the database refused its first connection, and was restarted once or twice in each deployment."""
+    """Beat ended when the database refused its first connection, and was restarted once or twice in each deployment.
 
-    def test_beat_waits(self, app_folder: Path, tmp_path: Path) -> None:
+    Migrations load while the database of a first start is made.
+    """
+
+    @pytest.mark.parametrize(
+        "program",
+        [
+            "-m celery -A config beat --scheduler django_celery_beat.schedulers:DatabaseScheduler",
+            "manage.py migrate --noinput",
+        ],
+    )
+    def test_it_is_awaited(self, app_folder: Path, tmp_path: Path, program: str) -> None:
         environment = {**GOOD, "PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
         log = tmp_path / "log"
-        scheduler = ("--scheduler", "django_celery_beat.schedulers:DatabaseScheduler")
         with (
             log.open("w") as output,
             subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "config", "beat", *scheduler],
+                [sys.executable, *program.split()],
                 cwd=app_folder,
                 env=environment,
                 stdout=output,
                 stderr=output,
-            ) as beat,
+            ) as started,
         ):
             try:
                 # Twice: after the first attempt, it has slept.
                 wait_for(
-                    lambda: log.read_text().count("waiting for the database") > 1 or beat.poll() is not None,
+                    lambda: (
+                        log.read_text().count("waiting for the database") > 1 or started.poll() is not None
+                    ),
                     timeout=60,
                     what="a second attempt",
                     hint=str(log),
                 )
-                assert beat.poll() is None, log.read_text()
+                assert started.poll() is None, log.read_text()
             finally:
-                beat.kill()
+                started.kill()
 
     @pytest.mark.django_db
     def test_a_database_that_answers_is_not_waited_for(self) -> None:

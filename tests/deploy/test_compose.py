@@ -381,7 +381,23 @@ def test_what_depends_waits_for_health(production: dict[str, Any]) -> None:
     for name, service in production["services"].items():
         for other, how in (service.get("depends_on") or {}).items():
             expected = "service_completed_successfully" if other in ONCE else "service_healthy"
+            if name == "posthub_migrate" and other not in ONCE:
+                expected = "service_started"  # Django loads while the database starts
             assert how["condition"] == expected, f"{name} → {other}"
+
+
+def test_what_does_not_need_the_app_starts_next_to_it(production: dict[str, Any]) -> None:
+    """Otherwise its own start is added to the start of production."""
+    for name in ("posthub_caddy", "posthub_grafana", "posthub_prometheus", "posthub_alertmanager_config"):
+        assert set(production["services"][name].get("depends_on") or {}) <= {"posthub_init"}, name
+
+
+def test_nothing_waits_long_for_its_first_check(production: dict[str, Any]) -> None:
+    """Docker checks for the first time after one interval, and everything that depends on the service waits for it."""
+    for name, service in production["services"].items():
+        interval = (service.get("healthcheck") or {}).get("interval", "0s")
+        longest = 2 if name in DATA else 10
+        assert int(interval.removesuffix("s")) <= longest, name
 
 
 def test_services_that_read_the_settings_get_no_secret(production: dict[str, Any], init_secrets: Any) -> None:
@@ -583,8 +599,10 @@ def test_what_the_workers_count_is_scraped(production: dict[str, Any]) -> None:
     assert set(workers) == {"posthub_celery_worker", "posthub_celery_worker_ai"}
     (group,) = yaml.safe_load((ROOT / "alerts" / "targets" / "workers.yml").read_text(encoding="utf-8"))
     assert group["targets"] == [f"{name}:{port}" for name, port in workers.items()]
-    for name in workers:
+    for name, port in workers.items():
         assert "posthub_prometheus" in _neighbours(production, name)
+        check = production["services"][name]["healthcheck"]["test"]
+        assert check[-1] == f"http://127.0.0.1:{port}/healthz", "a check that starts no Celery"
 
 
 def test_the_second_container_of_a_rollout_has_only_its_own_name(production: dict[str, Any]) -> None:
