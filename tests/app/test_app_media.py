@@ -21,7 +21,7 @@ from ai.models import AIJob
 from ai.providers import RefusedError, TryLaterError
 from ai.providers.gemini import Gemini
 from ai.providers.sandbox import Sandbox
-from media import images, links, store
+from media import bucket, images, links, store
 from media import services as media
 from media.models import Asset
 
@@ -68,7 +68,7 @@ class TestStore:
     def test_a_store_that_does_not_answer_is_a_separate_error(
         self, settings: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(store, "TIMEOUT", 0.2)
+        monkeypatch.setattr(bucket, "TIMEOUT", 0.2)
         settings.MEDIA_STORE_URL, settings.MEDIA_S3_ENDPOINT_URL = "s3://gone", "http://127.0.0.1:1"
         settings.MEDIA_S3_REGION = "us-east-1"
         settings.MEDIA_S3_ACCESS_KEY_ID = settings.MEDIA_S3_SECRET_ACCESS_KEY = "hunter-secret"
