@@ -12,6 +12,15 @@ log = logging.getLogger(__name__)
 
 # For a restart of the database, or of the network of a new pod.
 DATABASE_SECONDS = 60.0
+# What a server answers that will accept connections later. Any other refusal is a mistake, such as a wrong password.
+_LATER = (
+    "starting up",
+    "shutting down",
+    "recovery",
+    "not yet accepting",
+    "too many",
+    "remaining connection slots",
+)
 
 
 def require_settings() -> None:
@@ -25,14 +34,20 @@ def require_settings() -> None:
 
 
 def await_database(seconds: float = DATABASE_SECONDS, pause: float = 1.0) -> None:
-    """Wait until the database accepts a connection. After this time, the caller finds out itself."""
+    """Wait until the database accepts a connection. After this time, or if it refuses permanently, the caller finds out itself."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         try:
             connection.ensure_connection()
         except OperationalError as error:
+            if _is_final(str(error)):
+                return
             log.warning("waiting for the database", extra={"reason": type(error.__cause__ or error).__name__})
             time.sleep(pause)
         else:
             connection.close()
             return
+
+
+def _is_final(message: str) -> bool:
+    return "FATAL" in message and not any(sign in message for sign in _LATER)

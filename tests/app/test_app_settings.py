@@ -289,6 +289,30 @@ class TestDatabaseAtTheStart:
     def test_a_database_that_answers_is_not_waited_for(self) -> None:
         startup.await_database(seconds=60, pause=100)
 
+    @pytest.mark.parametrize(
+        ("answer", "attempts"),
+        [
+            ('FATAL:  password authentication failed for user "posthub"', 1),
+            ('FATAL:  database "posthub" does not exist', 1),
+            ("FATAL:  the database system is starting up", 3),
+            ("FATAL:  sorry, too many clients already", 3),
+            ("connection refused", 3),
+        ],
+    )
+    def test_a_refusal_that_no_time_changes_is_not_waited_for(
+        self, monkeypatch: pytest.MonkeyPatch, answer: str, attempts: int
+    ) -> None:
+        calls: list[int] = []
+
+        def refuse() -> None:
+            calls.append(1)
+            if len(calls) < 3:
+                raise OperationalError(answer)
+
+        monkeypatch.setattr(startup.connection, "ensure_connection", refuse)
+        startup.await_database(seconds=60, pause=0)
+        assert len(calls) == attempts
+
     def test_the_wait_ends(self, monkeypatch: pytest.MonkeyPatch) -> None:
         calls: list[int] = []
 
