@@ -178,8 +178,10 @@ def test_the_command_after_a_failure_hurries_and_changes_no_outcome(
     """A service must end within its grace period."""
     allowed: list[float] = []
 
-    def refuse(*given: Any) -> None:
-        allowed.append(given[-1])
+    def refuse(
+        _variable: Any, _command: Any, _facts: Any, _check: Any, seconds: float, _secrets: Any
+    ) -> None:
+        allowed.append(seconds)
         raise DumpError("no", hint="")
 
     monkeypatch.setattr(hooks, "run_command", refuse)
