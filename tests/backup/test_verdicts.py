@@ -31,7 +31,7 @@ from backup.postgres import preflight as conditions
 from backup.postgres.dsn import Address
 from backup.redis import engine, product, rdb
 from backup.store import RetryingStore, RetryPolicy
-from backup.store.base import Refusal
+from backup.store.base import ObjectInfo, Refusal
 from backup.store.memory import MemoryStore
 from backup.targets import PostgresTarget, RedisTarget
 from backup.verify import checks, configured, place, provable
@@ -72,7 +72,9 @@ def around(store: MemoryStore) -> RetryingStore:
 
 def in_a(store: MemoryStore) -> Any:
     """The part of the wiring that the checks of a store need."""
-    return SimpleNamespace(stores=[around(store)], settings=SimpleNamespace(s3_object_lock_days=1))
+    return SimpleNamespace(
+        stores=[around(store)], targets=(), settings=SimpleNamespace(s3_object_lock_days=1)
+    )
 
 
 def of_store(store: MemoryStore, check: str) -> Iterator[Check]:
@@ -114,6 +116,15 @@ def _(_: Patch, __: Path) -> Iterator[Check]:
     yield from of_store(Keeps(), "put, get, delete")
 
 
+@fails("_small_object")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    class Hides(MemoryStore):
+        def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
+            yield from ()
+
+    yield from of_store(Hides(), "put, get, delete")
+
+
 @fails("_access")
 def _(_: Patch, __: Path) -> Iterator[Check]:
     """An error of the system; then a store that was silent before, which is not asked again."""
@@ -139,6 +150,15 @@ def _(_: Patch, __: Path) -> Iterator[Check]:
             super().put(key, data)
 
     yield from of_store(Locks(), "lock")
+
+
+@fails("_lock")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    class Forgets(MemoryStore):
+        def put(self, key: str, data: bytes, **_: Any) -> None:
+            super().put(key, data)
+
+    yield from of_store(Forgets(), "lock")
 
 
 @fails("_multipart")
