@@ -22,7 +22,7 @@ class LineFormatter(logging.Formatter):
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
-        self._secrets = tuple(secrets)
+        self._secrets = _to_mask(secrets)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 - the base class names it
         return datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -32,7 +32,7 @@ class LineFormatter(logging.Formatter):
 
     def masked(self, text: str) -> str:
         """The text without the secrets."""
-        return mask(text, self._secrets)
+        return _masked(text, self._secrets)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class names it
         """One line, whatever the values in the message contain. Only a traceback has further lines."""
@@ -61,8 +61,16 @@ def escape(text: str) -> str:
 
 def mask(text: str, secrets: Iterable[str]) -> str:
     """The text with each secret replaced, except those that are too short."""
+    return _masked(text, _to_mask(secrets))
+
+
+def _to_mask(secrets: Iterable[str]) -> list[str]:
     # Longest first, so that a secret that contains another one is masked as a whole.
-    for secret in sorted({s for s in secrets if len(s) >= SHORTEST_SECRET}, key=len, reverse=True):
+    return sorted({s for s in secrets if len(s) >= SHORTEST_SECRET}, key=len, reverse=True)
+
+
+def _masked(text: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
         text = text.replace(secret, MASK)
     return text
 
