@@ -31,6 +31,8 @@ NOT_PASSED = "DJANGO_SETTINGS_MODULE"
 # Where temporary files are if this many bytes are free there and of memory.
 MEMORY = Path("/dev/shm")  # noqa: S108 - the folder made in it is private
 ROOMY = 12 << 30
+# The limit of the container that this process is in, by version of the kernel's interface.
+CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 # The number of tests that the log of a whole run names with their durations.
 SLOWEST = 10
 
@@ -176,8 +178,14 @@ def _roomy_memory() -> Path | None:
     if "TMPDIR" in os.environ or not MEMORY.is_dir():
         return None
     state = os.statvfs(MEMORY)
-    room = min(state.f_bavail * state.f_frsize, psutil.virtual_memory().available)
+    room = min(state.f_bavail * state.f_frsize, psutil.virtual_memory().available, *_container_limits())
     return MEMORY if room > ROOMY and not state.f_flag & os.ST_NOEXEC else None
+
+
+def _container_limits() -> list[int]:
+    """Bytes of memory that this container may use, where it is limited: the kernel reports the host's otherwise."""
+    texts = [limit.read_text().strip() for limit in CONTAINER_LIMITS if limit.is_file()]
+    return [int(text) for text in texts if text.isdigit()]
 
 
 def _environment() -> dict[str, str]:
@@ -187,17 +195,26 @@ def _environment() -> dict[str, str]:
     return {"GOGC": "400", **passed, "PATH": node.search_path()}
 
 
-def _pytest(arguments: Sequence[str]) -> int:
-    # Two more than there are processors: a third of a whole run is waiting, most of it in the tests of the whole stack.
-    whole = (
+def whole_run() -> tuple[str, ...]:
+    """pytest's arguments for all tests.
+
+    A process that dies ends the run: pytest-xdist 3.8 starts another, assigns it groups of which no test is left, and
+    then waits for their end without a limit.
+    """
+    return (
+        # Two more than there are processors: a third of a run is waiting, most of it in the tests of the whole stack.
         "-n",
         str((os.cpu_count() or 2) + 2),
         "--dist",
         "loadgroup",
         "--no-loadscope-reorder",
+        "--max-worker-restart=0",
         f"--durations={SLOWEST}",
     )
-    chosen = arguments or whole
+
+
+def _pytest(arguments: Sequence[str]) -> int:
+    chosen = arguments or whole_run()
     # Outside the checkout, whose path may be too long for Unix sockets.
     memory = _roomy_memory()
     # A socket's path may have about 100 bytes, so the path in memory must not be longer than the usual one.

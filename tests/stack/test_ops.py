@@ -26,6 +26,16 @@ def test_long(tmp_path):
     Path("{started}").write_text(str(os.getpid()))
     time.sleep(60)
 """
+FATAL = """
+import os, signal
+import pytest
+
+
+@pytest.mark.parametrize("number", range(120))
+def test_one(number):
+    if number == 60:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def ops(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -135,12 +145,35 @@ def test_pytest_keeps_the_settings_of_tests(monkeypatch: pytest.MonkeyPatch) -> 
     assert [(env["PYTHONUTF8"], gates.NOT_PASSED in env) for env in given] == [("1", False)]
 
 
+def test_a_process_that_dies_ends_the_whole_run(tmp_path: Path) -> None:
+    """The test that killed it is named."""
+    (tmp_path / "test_fatal.py").write_text(FATAL)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *gates.whole_run(), str(tmp_path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
+    assert "crashed while running 'test_fatal.py::test_one[60]'" in done.stdout
+
+
 @pytest.mark.parametrize(
-    ("chosen", "least", "in_memory"), [("", 0, True), ("", 1 << 60, False), ("/var/tmp", 0, False)]
+    ("chosen", "least", "limit", "in_memory"),
+    [
+        ("", 4000, "max", True),
+        ("", 4000, "5000", True),
+        ("", 4000, "3000", False),
+        ("", 1 << 60, "max", False),
+        ("/var/tmp", 4000, "max", False),
+    ],
 )
 def test_temporary_files_are_in_memory_where_there_is_plenty(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chosen: str, least: int, in_memory: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chosen: str, least: int, limit: str, in_memory: bool
 ) -> None:
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    monkeypatch.setattr(gates, "CONTAINER_LIMITS", (tmp_path / "memory.max", tmp_path / "none"))
     monkeypatch.setattr(gates, "MEMORY", tmp_path)
     monkeypatch.setattr(gates, "ROOMY", least)
     monkeypatch.delenv("TMPDIR", raising=False)
