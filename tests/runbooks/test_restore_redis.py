@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal as signals
 import subprocess
 import sys
 import tempfile
@@ -73,6 +74,15 @@ def env(durable: Redis, folder: Path, tmp_path: Path) -> Iterator[dict[str, str]
     over.set()
     others.join()
     supervisor.stop()
+
+
+@pytest.fixture
+def heeded_signals() -> Iterator[None]:
+    """No signal is ignored: no shell could handle it then. A run of the tests in the background ignores SIGQUIT."""
+    before = {number: signals.signal(number, signals.SIG_DFL) for number in (signals.SIGQUIT, signals.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signals.signal(number, handler)
 
 
 def backup(env: dict[str, str], *arguments: str) -> None:
@@ -252,6 +262,7 @@ def test_a_full_disk_leaves_redis_as_it_was(
 
 
 @pytest.mark.parametrize("signal", ["INT", "QUIT", "TERM", "HUP"])
+@pytest.mark.usefixtures("heeded_signals")
 def test_an_interruption_does_not_leave_redis_without_files(
     durable: Redis, folder: Path, env: dict[str, str], tmp_path: Path, signal: str
 ) -> None:
@@ -289,7 +300,8 @@ def test_a_swap_that_fails_is_undone(
     assert not {name for name in left if name.startswith(("before-", "restor"))}, left
 
 
-@pytest.mark.parametrize("signal", ["INT"])
+@pytest.mark.parametrize("signal", ["INT", "QUIT"])
+@pytest.mark.usefixtures("heeded_signals")
 def test_an_impatient_interruption_leaves_no_copy(
     durable: Redis, folder: Path, env: dict[str, str], tmp_path: Path, signal: str
 ) -> None:
@@ -300,7 +312,7 @@ def test_an_impatient_interruption_leaves_no_copy(
         client.set("new", 1)
     removing = f'case "$*" in *restored.rdb*) kill -{signal} $PPID ;; esac\n{shutil.which("rm")} "$@"'
     programs = instead(tmp_path, "rm", removing)
-    interrupted = instead(tmp_path / "other", "redis-server", f"kill -{signal} $PPID; sleep 60")
+    interrupted = instead(tmp_path / "other", "redis-server", f"kill -{signal} $PPID; exec sleep 60")
     changed = {
         **env,
         "PATH": f"{programs}:{env['PATH']}",
