@@ -23,6 +23,8 @@ from backup.confinement import Confinement
 from backup.errors import DumpError
 from backup.load import script
 from backup.load.convert import convert
+from backup.load.decompress import decompressed
+from backup.load.space import guarded
 from backup.load.throwaway import private_folder
 from backup.pipeline import ChildSource, transfer
 from backup.pipeline.source import CHUNK, Source
@@ -44,6 +46,15 @@ _VERSION = re.compile(
     r"^;\s+Dumped from database version: (?P<version>(?P<major>\d+)(?:\.(?P<minor>\d+))?)", re.MULTILINE
 )
 _CLIENT = re.compile(r"^;\s+Dumped by pg_dump version: (?P<version>\S+)", re.MULTILINE)
+_SCHEMA = re.compile(rb"CREATE SCHEMA (?P<schema>" + NAME + rb");")
+_TABLE = re.compile(
+    rb"CREATE (?:UNLOGGED |FOREIGN )?(?:TABLE|VIEW|MATERIALIZED VIEW|SEQUENCE) (?P<schema>"
+    + NAME
+    + rb")(?=\."
+    + NAME
+    + rb")"
+)
+_DEFINITION = re.compile(rb"CREATE (?:UNLOGGED |FOREIGN )?TABLE ")
 _EXTENSION = re.compile(rb"CREATE EXTENSION IF NOT EXISTS (?P<name>" + NAME + rb") ")
 _CREATION = re.compile(rb"CREATE DATABASE .*? ENCODING = '(?P<encoding>[^']+)'(?P<rest>.*);", re.DOTALL)
 _OPTION = re.compile(
@@ -85,6 +96,8 @@ _ROLES = tuple(
     )
 )
 _NAMED = re.compile(_ROLE)
+# What only a superuser may own.
+_SUPERUSERS = re.compile(rb"ALTER (?:EVENT TRIGGER|FOREIGN DATA WRAPPER) ")
 _PUBLIC = frozenset({"public", "current_user", "session_user", "default"})
 _MADE = (
     "CREATE ROLE {0};\nALTER ROLE {0} WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB NOLOGIN NOREPLICATION"
@@ -118,21 +131,26 @@ def take_in(wiring: Wiring, name: str, file: Path, progress: Progress = silent) 
             f"{name} is a configured database, which has its own backups",
             hint="choose another name with --as",
         )
-    form, taken = _format(file), datetime.fromtimestamp(file.stat().st_mtime, UTC)
-    if form == "custom":
-        return _store(wiring, name, file, taken, _NOTES, progress)
     with private_folder(wiring.settings.work_dir) as folder:
+        taken = _last_changed(file)
+        file = decompressed(file, folder, guarded(wiring, folder))
+        form = _format(file)
+        if form == "custom" and not _schemas(_statements(wiring.programs, file, wiring.stop.check)):
+            return _store(wiring, name, file, taken, _NOTES, progress)
         archive = folder / layout.ARCHIVE
-        note = _SCRIPT if form == SCRIPT else _ARCHIVE
-        notes = (
-            *_NOTES,
-            note.format(_convert(wiring, file, form, archive), wiring.programs.version("postgres")),
-        )
+        notes = (*_NOTES, *_convert(wiring, file, form, archive))
         return _store(wiring, name, archive, taken, notes, progress)
 
 
-def _convert(wiring: Wiring, file: Path, form: str, archive: Path) -> str:
-    """Write an archive of the content of a dump in another format; returns the version of its original server."""
+def _last_changed(file: Path) -> datetime:
+    try:
+        return datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}", hint="check its path") from None
+
+
+def _convert(wiring: Wiring, file: Path, form: str, archive: Path) -> Iterator[str]:
+    """Write an archive of the content of a dump in another format; yields notes about it."""
     programs, check = wiring.programs, wiring.stop.check
     if form == SCRIPT:
         script.check_whole(file)
@@ -141,14 +159,36 @@ def _convert(wiring: Wiring, file: Path, form: str, archive: Path) -> str:
         listed = _VERSION.search(_printed(programs, file, check, "--list").decode(errors="replace"))
         statements = list(_statements(programs, file, check))
         origin = listed["version"] if listed else "of unknown version"
-    owners = Counter(unquoted(_quoted(found)) for found in map(_OWNER.fullmatch, statements) if found)
-    superuser = next((name for name, _ in owners.most_common() if not name.startswith("pg_")), SUPERUSER)
+    superuser = _superuser(statements)
     roles = split(_globals(quoted for name, quoted in _roles(statements).items() if name != superuser))
     here = {"version": programs.version("postgres"), "version_number": programs.major("postgres") * 10_000}
     like = _server(here, statements)
-    loaded = convert(wiring, file, superuser, roles, like, archive, is_script=form == SCRIPT)
+    schemas = _schemas(statements)
+    if form == SCRIPT and not any(map(_DEFINITION.match, statements)) and script.has_rows(file):
+        raise _without_definitions(file)
+    making = [f"CREATE SCHEMA {each};".encode(errors="surrogateescape") for each in schemas]
+    loaded = convert(wiring, file, superuser, roles, making, like, archive, is_script=form == SCRIPT)
     _check_rows(programs, archive, loaded, check)
-    return origin
+    yield (_SCRIPT if form == SCRIPT else _ARCHIVE).format(origin, programs.version("postgres"))
+    if schemas:
+        yield f"the file does not contain the schemas of its tables, which were created: {', '.join(schemas)}"
+
+
+def _without_definitions(file: Path) -> UsageError:
+    return UsageError(
+        f"{file} has the rows of tables, and not their definitions", hint="dump without --data-only"
+    )
+
+
+def _schemas(statements: Iterable[bytes]) -> list[str]:
+    """The schemas of tables, quoted, that a dump does not create: that of some tables (``--table``) has none."""
+    there, used = {b"public"}, dict[bytes, None]()
+    for statement in statements:
+        if found := _SCHEMA.match(statement):
+            there.add(found["schema"])
+        elif found := _TABLE.match(statement):
+            used[found["schema"]] = None
+    return [name.decode(errors="surrogateescape") for name in used if name not in there]
 
 
 def _check_rows(programs: Programs, archive: Path, loaded: script.Loaded, check: Callable[[], None]) -> None:
@@ -285,38 +325,42 @@ def _describe(programs: Programs, file: Path, check: Callable[[], None]) -> tupl
     if version is None or client is None:
         raise DumpError(f"{file} does not say which version wrote it", hint="run: pg_restore --list FILE")
     statements = list(_statements(programs, file, check))
-    roles = _roles(statements)
+    roles, tables = _roles(statements), tuple(_tables(programs, file, check))
+    if tables and not any(map(_DEFINITION.match, statements)):
+        raise _without_definitions(file)
     fields_of_manifest = {
         "client": client["version"],
         "server": _server(
             {
                 "version": version["version"],
                 "version_number": int(version["major"]) * 10_000 + int(version["minor"] or 0),
+                "superuser": _superuser(statements),
             },
             statements,
         ),
         "extensions": tuple(_extensions(statements)),
         "roles": tuple(roles),
-        "tables": tuple(_tables(programs, file, check)),
+        "tables": tables,
     }
     return fields_of_manifest, list(roles.values())
 
 
 def _extensions(statements: Iterable[bytes]) -> Iterator[Extension]:
-    """Every new database has plpgsql, so a dump does not name it."""
-    for name in (
-        "plpgsql",
-        *(unquoted(found["name"]) for found in map(_EXTENSION.match, statements) if found),
-    ):
-        yield Extension(name=name, version="not known")
+    """Every new database has plpgsql, so a dump does not name it. It has never had another version."""
+    yield Extension(name="plpgsql", version="1.0")
+    for found in map(_EXTENSION.match, statements):
+        if found and unquoted(found["name"]) != "plpgsql":
+            yield Extension(name=unquoted(found["name"]), version="not known")
 
 
 def _tables(programs: Programs, file: Path, check: Callable[[], None]) -> Iterator[Table]:
     with _reading(programs, file, check, "--data-only", "--file=-") as source:
         found = digests(iter(source.read, b""))
-    for (kind, schema, name), digest in found.items():
-        if kind == "TABLE DATA":
-            yield Table(schema=schema, name=name, rows=digest.rows or 0)
+    for (_, schema, _), digest in found.items():
+        # The comment above the statement has a blank for each line end of a name.
+        if digest.rows is not None and (table := script.COPY.match(digest.text.encode())):
+            named = unquoted(table["schema"]) if table["schema"] else schema
+            yield Table(schema=named, name=unquoted(table["name"]), rows=digest.rows)
 
 
 def _statements(programs: Programs, file: Path, check: Callable[[], None]) -> Iterator[bytes]:
@@ -346,6 +390,17 @@ def _server(found: dict[str, Any], statements: Iterable[bytes]) -> Server:
             "collation_rules": rules.decode(errors="replace") if rules else None,
         }
     )
+
+
+def _superuser(statements: Iterable[bytes]) -> str:
+    """The role that is taken for the original's superuser: who owns what only a superuser may own, or owns the most."""
+    owners, certain = Counter[str](), Counter[str]()
+    for statement in statements:
+        if found := _OWNER.fullmatch(statement):
+            owners[unquoted(_quoted(found))] += 1
+            certain[unquoted(_quoted(found))] += bool(_SUPERUSERS.match(statement))
+    names = sorted(owners, key=lambda name: (certain[name], owners[name]), reverse=True)
+    return next((name for name in names if not name.startswith("pg_")), SUPERUSER)
 
 
 def _roles(statements: Iterable[bytes]) -> dict[str, str]:

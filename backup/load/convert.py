@@ -26,6 +26,7 @@ def convert(
     file: Path,
     superuser: str,
     roles: Iterable[bytes],
+    schemas: Iterable[bytes],
     like: Server,
     archive: Path,
     *,
@@ -37,6 +38,7 @@ def convert(
         file: a script, or an archive in any form that ``pg_restore`` reads.
         superuser: owns what the dump gives no owner.
         roles: statements that make the other roles which the dump names.
+        schemas: statements that make the schemas which it lacks.
         like: the original, as far as the dump states its encoding and locale.
 
     Raises:
@@ -50,6 +52,7 @@ def convert(
         refused = carry_out(own.address, "globals", roles, check)
         with databases(database) as server:
             server.create(DATABASE, like)
+        refused += carry_out(database, "schemas", schemas, check)
         if is_script:
             loaded = script.load_script(file, database, check)
         else:

@@ -29,7 +29,10 @@ _TRAILER = re.compile(rb"-- PostgreSQL database dump complete\r?\n")
 _UTF8, UTF16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 _HEADER_BYTES, _TRAILER_BYTES = 4096, 4096
 _END = b"\\.\n"
-_COPY = re.compile(rb"COPY (?P<schema>" + NAME + rb")\.(?P<name>" + NAME + rb") .*FROM stdin;", re.DOTALL)
+COPY = re.compile(rb"COPY (?:(?P<schema>" + NAME + rb")\.)?(?P<name>" + NAME + rb") ")
+_COPY = re.compile(COPY.pattern + rb".*FROM stdin;", re.DOTALL)
+# In place of schemas in names, before PostgreSQL 11.
+_PATH = re.compile(rb"SET search_path = (?P<schema>" + NAME + rb"), pg_catalog;")
 _CONNECT = re.compile(rb"\\connect\s")
 # The database of the script has another name here, or none.
 _OF_DATABASE = re.compile(
@@ -58,9 +61,11 @@ class Loaded:
 
     Attributes:
         rows: of each table whose rows came through COPY.
+        schema: where names without one belong.
     """
 
     rows: Counter[tuple[str, str]] = field(default_factory=Counter)
+    schema: bytes = b"public"
 
 
 def is_script(file: Path) -> bool:
@@ -95,6 +100,14 @@ def check_whole(file: Path) -> None:
 def statements(file: Path) -> Iterator[bytes]:
     """All statements besides the rows."""
     return (text for kind, text in pieces(file) if kind == "statement")
+
+
+def has_rows(file: Path) -> bool:
+    """Whether a script has rows of tables."""
+    return any(
+        kind == "copy" or (kind == "statement" and text.startswith(b"INSERT INTO "))
+        for kind, text in pieces(file)
+    )
 
 
 def pieces(file: Path) -> Iterator[tuple[str, bytes]]:
@@ -152,6 +165,8 @@ def load_script(file: Path, address: Address, check: Check = never) -> Loaded:
                     _copy(running, text, found, loaded)
                 elif kind == "statement":
                     running.execute(text)
+                    if path := _PATH.fullmatch(text):
+                        loaded.schema = path["schema"]
             except psycopg.Error as error:
                 _refused(error, text)
     return loaded
@@ -170,7 +185,7 @@ def _copy(running: Runner, statement: bytes, found: Iterator[tuple[str, bytes]],
                 count += 1
 
     running.wait(load)
-    loaded.rows[unquoted(table["schema"]), unquoted(table["name"])] += count
+    loaded.rows[unquoted(table["schema"] or loaded.schema), unquoted(table["name"])] += count
 
 
 def _refused(error: psycopg.Error, statement: bytes) -> None:

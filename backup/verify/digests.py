@@ -17,7 +17,7 @@ from backup.verify.normalize import canonical
 from backup.verify.reprinted import settled
 
 HEADER = re.compile(
-    rb"-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[^;]*); Schema: (?P<schema>[^;]*); Owner: (?P<owner>.*)\n"
+    rb"-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[^;]*); Schema: (?P<schema>.*?); Owner: (?P<owner>.*)\n"
 )
 # Lines between two statements that belong to neither.
 _NOTHING = re.compile(rb"(?:(?:--)?\n)+")

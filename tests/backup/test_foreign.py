@@ -1,10 +1,13 @@
 """A dump that another pg_dump made, in any form, is imported, verified and restored."""
 
+import gzip
 import secrets
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from backup import foreign
 from backup.load import script
@@ -94,6 +97,117 @@ def test_every_form(
     if options[0] != "-Fc":  # the other forms are converted
         assert f"from a server {major(postgres.programs)}." in " ".join(report["notes"])
     assert not list(tmp_path.glob("posthub*"))
+
+
+ODD = r"""
+CREATE SCHEMA "a; 'b"; CREATE TABLE "a; 'b"."c
+d" (a int); INSERT INTO "a; 'b"."c
+d" VALUES (1), (2);
+CREATE TABLE "a; 'b".e (a int); INSERT INTO "a; 'b".e VALUES (1);
+CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN END $$;
+CREATE EVENT TRIGGER ev ON ddl_command_end EXECUTE FUNCTION f(); ALTER EVENT TRIGGER ev DISABLE;
+ALTER TABLE "a; 'b".e ENABLE ROW LEVEL SECURITY; ALTER TABLE "a; 'b".e FORCE ROW LEVEL SECURITY;
+CREATE MATERIALIZED VIEW m AS SELECT a FROM "a; 'b".e; CREATE ROLE {owner}; CREATE TABLE o (a int); CREATE TABLE p (a int);
+ALTER TABLE "a; 'b"."c
+d" OWNER TO {owner}; ALTER TABLE o OWNER TO {owner}; ALTER TABLE p OWNER TO {owner};
+CREATE DOMAIN d1 AS int; ALTER DOMAIN d1 OWNER TO {owner}; CREATE DOMAIN d2 AS int; ALTER DOMAIN d2 OWNER TO {owner};
+CREATE DOMAIN d3 AS int; ALTER DOMAIN d3 OWNER TO {owner}; CREATE DOMAIN d4 AS int; ALTER DOMAIN d4 OWNER TO {owner};
+"""
+
+
+@pytest.mark.parametrize("options", [["-Fc"], ["-Fp"]], ids=["archive", "script"])
+def test_names_with_separators_and_what_only_a_superuser_owns(
+    options: list[str], command: Command, postgres: Postgres, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    """The original's superuser has any name. It is not the one that owns most here, but the one that owns a trigger for events."""
+    name = new_database(ODD.replace("{owner}", f"most_{secrets.token_hex(3)}"), "odd")
+    file = dumped(postgres, name, tmp_path / "old.dump", *options)
+    assert command.passed("import", str(file), "--as", "old-odd")["rows"] == 3
+    report = command("verify", "latest", "-d", "old-odd", "--json").json
+    assert (report["differences"], report["unprovable"]) == ([], [])
+    manifest = command("show", "latest", "-d", "old-odd", "--json").json["manifest"]
+    rows = {(table["schema"], table["name"]): table["rows"] for table in manifest["tables"]}
+    assert rows["a; 'b", "c\nd"] == 2
+    assert rows["a; 'b", "e"] == 1
+
+
+@pytest.mark.parametrize("options", [["-Fc"], ["-Fp"]], ids=["archive", "script"])
+def test_dumps_of_some_tables(
+    options: list[str], command: Command, postgres: Postgres, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    name = new_database(
+        'CREATE SCHEMA "A b"; CREATE TABLE "A b".t (a int); INSERT INTO "A b".t VALUES (7)', "part"
+    )
+    file = dumped(postgres, name, tmp_path / "old.dump", *options, "--table", '"A b".t')
+    done = command("import", str(file), "--as", "old-part")
+    done.passes("1 table, 1 row", 'the schemas of its tables, which were created: "A b"')
+    report = command("verify", "latest", "-d", "old-part", "--json").json
+    assert (report["differences"], report["unprovable"]) == ([], [])
+    rows = dumped(postgres, name, tmp_path / "rows.dump", *options, "--data-only")
+    command("import", str(rows), "--as", "old-part").fails(
+        2, "has the rows of tables, and not their definitions"
+    )
+
+
+@pytest.mark.parametrize("packed", [gzip.compress, zstandard.compress])
+def test_a_compressed_file(
+    packed: Callable[[bytes], bytes],
+    command: Command,
+    postgres: Postgres,
+    new_database: NewDatabase,
+    tmp_path: Path,
+) -> None:
+    name = new_database(AWKWARD, "packed")
+    whole = packed(dumped(postgres, name, tmp_path / "old.sql").read_bytes())
+    (file := tmp_path / "old.sql.packed").write_bytes(whole)
+    assert command.passed("import", str(file), "--as", "old-packed")["rows"] == 6
+    file.write_bytes(whole[: len(whole) // 2])
+    command("import", str(file), "--as", "old-packed").fails(1, "cannot be decompressed")
+    file.write_bytes(b"\x04\x22\x4d\x18" + whole)
+    command("import", str(file), "--as", "old-packed").fails(2, "is compressed with LZ4")
+    assert not list(tmp_path.glob("posthub*"))
+
+
+BEFORE_11 = """\
+--
+-- PostgreSQL database dump
+--
+
+-- Dumped from database version 9.6.24
+-- Dumped by pg_dump version 9.6.24
+
+SET statement_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+CREATE SCHEMA crm;
+SET search_path = crm, pg_catalog;
+SET default_tablespace = '';
+SET default_with_oids = false;
+CREATE TABLE t (
+    a integer NOT NULL
+);
+COPY t (a) FROM stdin;
+1
+2
+\\.
+SET search_path = public, pg_catalog;
+CREATE TABLE t (
+    a integer NOT NULL
+);
+COPY t (a) FROM stdin;
+3
+\\.
+--
+-- PostgreSQL database dump complete
+--
+"""
+
+
+def test_a_script_of_an_old_version_names_no_schemas(command: Command, tmp_path: Path) -> None:
+    (file := tmp_path / "old.sql").write_text(BEFORE_11)
+    assert command.passed("import", str(file), "--as", "old-96")["rows"] == 3
+    report = command("verify", "latest", "-d", "old-96", "--json").json
+    assert (report["differences"], report["unprovable"]) == ([], [])
 
 
 def test_a_script_that_windows_has_written(
