@@ -18,7 +18,7 @@ from backup.cli.common import (
 from backup.postgres.databases import databases
 from backup.postgres.dsn import Address
 from backup.progress import Reporter
-from backup.restore import loss
+from backup.restore import loss, touched
 from backup.restore.swap import Swap, plan_promotion
 from backup.restore.swap import promote as promote_database
 from sidecar import cli
@@ -50,13 +50,14 @@ def promote(
     with databases(production) as server:
         swap = plan_promotion(server, target.name, restored, wiring.clock())
         there = server.connected(swap.production)
+    changed = "" if swap.done else touched.since(production.named(swap.incoming), swap.mark)
     if dry_run and as_json:
-        cli.print_json(_facts(swap))
+        cli.print_json({**_facts(swap), "changed": changed})
         return
     if swap.done:
         confirm_name(swap.production, yes_i_mean)
     else:
-        click.echo(cli.printable(_intention(swap, there, wiring.clock()), lines=True), err=True)
+        click.echo(cli.printable(_intention(swap, there, changed, wiring.clock()), lines=True), err=True)
         click.echo(cli.printable("\n".join(_loss(production, swap)), lines=True), err=True)
         if dry_run:
             return
@@ -66,7 +67,7 @@ def promote(
     _show(swap, as_json=as_json)
 
 
-def _intention(swap: Swap, there: list[str], now: datetime) -> str:
+def _intention(swap: Swap, there: list[str], changed: str, now: datetime) -> str:
     taken = swap.mark.taken
     holds = (
         f"with the data of {moment(taken)} (backup {swap.mark.backup})"
@@ -80,6 +81,7 @@ def _intention(swap: Swap, there: list[str], now: datetime) -> str:
         f"  2. {swap.incoming} → {swap.production}, {holds}",
         f"connections that will be closed: {', '.join(there) or 'none'}",
         *(f"WARNING: unlike the backups before it: {anomaly}" for anomaly in swap.mark.anomalies),
+        *([f"WARNING: {swap.incoming}: {changed}"] if changed else []),
     ]
     if taken and swap.kept:
         age = duration((now - taken).total_seconds())

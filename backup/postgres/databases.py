@@ -66,6 +66,18 @@ _UNSUBSCRIBE = (
 log = logging.getLogger(__name__)
 
 
+class Written(Part):
+    """What writing to a database changes.
+
+    Attributes:
+        rows: number of rows that were written so far.
+        definitions: a digest of the transactions that wrote its definitions.
+    """
+
+    rows: int
+    definitions: str
+
+
 class Mark(Part):
     """The role of a database in restores.
 
@@ -78,6 +90,7 @@ class Mark(Part):
         origin: the name it had before it was promoted.
         differences: number of differences that the verification of the restored database found.
         anomalies: how its backup differs from those before it.
+        written: what had been written to a restored database when it was verified; None if not known.
     """
 
     state: Literal["restored", "promoted", "before", "returned", "undone"]
@@ -89,6 +102,7 @@ class Mark(Part):
     origin: str = ""
     differences: int = 0
     anomalies: tuple[str, ...] = ()
+    written: Written | None = None
 
     @property
     def promoted(self) -> bool:

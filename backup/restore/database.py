@@ -22,12 +22,12 @@ from backup.load.properties import properties
 from backup.load.space import guarded
 from backup.load.throwaway import private_folder, sweep_folders
 from backup.postgres import roles
-from backup.postgres.databases import WORKING, Databases, Mark, databases, roles_seen
+from backup.postgres.databases import WORKING, Databases, Mark, Written, databases, roles_seen
 from backup.postgres.dsn import Address
 from backup.postgres.roles import Making
 from backup.postgres.session import session
 from backup.progress import Reporter, Timings
-from backup.restore import names, statistics
+from backup.restore import names, statistics, touched
 from backup.verify import roles as compare_roles
 from backup.verify.checks import usable
 from backup.verify.findings import Findings
@@ -341,11 +341,12 @@ def _finish(work: _Restore) -> None:
     work.reporter.step(STEPS[7])
     with work.stages.measure("settle"), session(work.working) as connection:
         work.findings.notes += statistics.collect(connection)
+        written = touched.written(connection)
     work.reporter.step(STEPS[8])
-    _name(work, work.wiring.clock())
+    _name(work, work.wiring.clock(), written)
 
 
-def _name(work: _Restore, now: datetime) -> None:
+def _name(work: _Restore, now: datetime, written: Written | None) -> None:
     """Set name and mark together, in one transaction."""
     mark = Mark(
         state="restored",
@@ -355,6 +356,7 @@ def _name(work: _Restore, now: datetime) -> None:
         taken=work.entry.manifest.taken,
         differences=len(work.findings.differences),
         anomalies=work.entry.manifest.anomalies,
+        written=written,
     )
     server = work.server
     if server.exists(work.into):  # left by an earlier restore that was not verified

@@ -83,6 +83,27 @@ def test_new_ones_are_found_and_lost_ones_are_reported(command: Command, server:
     )
 
 
+NAMES_OF_PEOPLE = ("a[1]", "posthub_ops_metrics", "two\nlines", "q\"u'o te", "50%s %(x)s", "ž" * 31, "-d")
+
+
+def test_all_names_of_databases_are_found_but_half_dropped_ones(command: Command, server: Postgres) -> None:
+    for name in NAMES_OF_PEOPLE:
+        create(server, name)
+    with psycopg.connect(server.url_for("postgres"), autocommit=True) as connection:
+        connection.execute("UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'skipped_1'")
+    command.environ["BACKUP_DISCOVER_SKIP"] = "postgres posthub shop crm skipped_2 a[1] *2026*"
+    command.passed("run")
+    assert backed_up(command) == {target_name(name) for name in NAMES_OF_PEOPLE[1:]}
+    (found,) = [each for each in command("doctor", "--json").json if each["name"] == "databases"]
+    assert found["detail"].endswith("or dropped in part: skipped_1")
+    # One that was backed up before is still tried, so that its failure is reported.
+    with psycopg.connect(server.url_for("postgres"), autocommit=True) as connection:
+        connection.execute(
+            "UPDATE pg_database SET datconnlimit = -2 WHERE datname = %s", [NAMES_OF_PEOPLE[2]]
+        )
+    command("run").fails(2, "1 of 6 backups failed")
+
+
 def test_the_service_looks_before_each_run(command: Command, server: Postgres) -> None:
     more = {"BACKUP_VERIFY_AFTER_BACKUP": "false"}
     state = new_state(wire(BackupSettings.load({**command.environ, **more})))

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -18,6 +19,7 @@ from backup.service.state import new_state
 from backup.settings import BackupSettings
 from backup.wiring import wire
 from stack.servers import Postgres
+from stack.wait import wait_for
 from tests.backup.conftest import SCHEMA, NewDatabase
 from tests.backup.restorekit import Command, names, value
 
@@ -237,6 +239,44 @@ def _insisted(command: Command, *arguments: str) -> dict[str, object]:
             assert done.status == 0, done
             return dict(done.json)
         time.sleep(0.2)
+
+
+HARMLESS = (
+    "VACUUM",
+    "VACUUM (FREEZE, ANALYZE)",
+    "SELECT count(*) FROM posts",
+    "CREATE TEMP TABLE own (a int)",
+)
+CHANGES = {
+    "INSERT INTO channels (name) VALUES ('late'), ('later')": "2 rows written",
+    "UPDATE posts SET body = '' WHERE id = 1": "3 rows written",
+    "SELECT lo_from_bytea(0, 'x')": "4 rows written",
+    "TRUNCATE posts": "4 rows written, definitions changed",
+}
+
+
+def test_a_restored_database_that_was_changed_is_reported(
+    command: Command, postgres: Postgres, shop: str
+) -> None:
+    command.passed("run")
+    into = command.passed("restore", "latest")["into"]
+
+    def after(*statements: str) -> str:
+        for statement in statements:
+            with psycopg.connect(postgres.url_for(into), autocommit=True) as connection:
+                connection.execute(statement.encode())
+        return str(command("promote", "--dry-run", "--json").json["changed"])
+
+    def shows(found: str) -> bool:
+        return after().endswith(f": {found}")
+
+    assert after(*HARMLESS) == ""
+    for statement, found in CHANGES.items():
+        after(statement)
+        # The server's counters are written when a session ends.
+        wait_for(partial(shows, found), timeout=60, what=found, hint=statement)
+    done = command("promote", "--dry-run")
+    assert f"WARNING: {into}: changed since it was verified: 4 rows written" in done.err
 
 
 def test_a_pool_that_reconnects_at_once_does_not_block_a_promotion(
