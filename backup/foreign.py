@@ -181,9 +181,14 @@ def _without_definitions(file: Path) -> UsageError:
 
 
 def _schemas(statements: Iterable[bytes]) -> list[str]:
-    """The schemas of tables, quoted, that a dump does not create: that of some tables (``--table``) has none."""
+    """The schemas of tables, quoted, that a dump does not create: that of some tables (``--table``) has none.
+
+    A dump with extensions is complete: they may create schemas, too.
+    """
     there, used = {b"public"}, dict[bytes, None]()
     for statement in statements:
+        if _EXTENSION.match(statement):
+            return []
         if found := _SCHEMA.match(statement):
             there.add(found["schema"])
         elif found := _TABLE.match(statement):
@@ -356,11 +361,18 @@ def _extensions(statements: Iterable[bytes]) -> Iterator[Extension]:
 def _tables(programs: Programs, file: Path, check: Callable[[], None]) -> Iterator[Table]:
     with _reading(programs, file, check, "--data-only", "--file=-") as source:
         found = digests(iter(source.read, b""))
-    for (_, schema, _), digest in found.items():
-        # The comment above the statement has a blank for each line end of a name.
+    for (_, schema, name), digest in found.items():
         if digest.rows is not None and (table := script.COPY.match(digest.text.encode())):
-            named = unquoted(table["schema"]) if table["schema"] else schema
-            yield Table(schema=named, name=unquoted(table["name"]), rows=digest.rows)
+            exact = unquoted(table["schema"]) if table["schema"] else schema, unquoted(table["name"])
+            # The comment above the statement has a blank for each line end of a name. The statement may name a table above.
+            same = tuple(map(_in_a_comment, exact)) == (schema, name)
+            yield Table(
+                schema=exact[0] if same else schema, name=exact[1] if same else name, rows=digest.rows
+            )
+
+
+def _in_a_comment(name: str) -> str:
+    return re.sub(r"[\r\n]", " ", name)
 
 
 def _statements(programs: Programs, file: Path, check: Callable[[], None]) -> Iterator[bytes]:

@@ -1,9 +1,10 @@
 """Compares what a dump does not contain because extensions, or PostgreSQL itself, provide it.
 
 A restored database has it as it was installed here. What differs from the original is a note: the backup is as good as
-``pg_dump`` can make it.
+``pg_dump`` can make it. If the restore had errors because of it, nothing is proven.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
@@ -18,28 +19,44 @@ from backup.postgres.session import session
 # Every new database has it, so a restore brings it back where it was dropped.
 ALWAYS = "plpgsql"
 NAMED = 3
+# The name of an object in its identity, which begins with its type and may end in arguments.
+_NAME = re.compile(r"(?P<name>[^\s.(]+)\s*(?:USING \w+)?(?:\(|$)")
+_OWN = re.compile(r"\d+ objects in the schema (?P<schema>pg_catalog|information_schema), such as ")
+_MISSING = "does not exist"
 
 
-def notes(manifest: Manifest, address: Address) -> list[str]:
-    """Where the extensions of a restored database, their objects and PostgreSQL's own differ from the original's."""
+def compared(manifest: Manifest, address: Address, errors: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Where the extensions of a restored database, their objects and PostgreSQL's own differ from the original's.
+
+    Args:
+        errors: those of the restore.
+
+    Returns:
+        The differences, and why the restore may have failed because of them.
+    """
+    causes = list(_own(manifest.notes, errors))
     with session(address) as connection:
         versions = {each.name: each.version for each in inventory.extensions(connection)}
         found = [*_versions(manifest, versions)]
         # Another major version has other definitions. Older manifests have none.
         same = connection.info.server_version // 10000 == manifest.server.version_number // 10000
         if not same or not manifest.provided:
-            return found
+            return found, causes
         changed = [each.object for each in manifest.provided if not each.provider]
         try:
             there = provided(connection, changed)
         except psycopg.Error as error:
             if connection.broken:
                 raise
-            return [*found, f"objects of extensions were not compared: {error.diag.message_primary}"]
+            return [*found, f"objects of extensions were not compared: {error.diag.message_primary}"], causes
     others = {
         each.name for each in manifest.extensions if versions.get(each.name, each.version) != each.version
     }
-    return [*found, *differing(manifest.provided, there, versions, others)]
+    same_versions = {*versions} - others
+    return (
+        [*found, *differing(manifest.provided, there, versions, others)],
+        [*causes, *hindering(manifest.provided, there, same_versions, errors)],
+    )
 
 
 def _versions(manifest: Manifest, found: Mapping[str, str]) -> Iterator[str]:
@@ -78,6 +95,48 @@ def differing(
         yield from (f"{_listed(keys)} of the extension {name}: {what}" for keys, what in kinds if keys)
     if changed := [key for key, digest in wanted[""].items() if there[""].get(key) != digest]:
         yield f"{_listed(changed)}: changed, and a restored database has PostgreSQL's own"
+
+
+def hindering(
+    expected: Iterable[Provided], found: Iterable[Provided], extensions: Iterable[str], errors: Sequence[str]
+) -> Iterator[str]:
+    """Objects that an extension has only on one side, and that an error of the restore names.
+
+    ``pg_dump`` writes what was removed from an extension and kept, and the extension creates it too. It does not write what was
+    added to one, nor is that created here.
+
+    Args:
+        extensions: those of the same version.
+    """
+    wanted, there = _by_provider(expected), _by_provider(found)
+    for name in sorted({*extensions} & {*wanted}):
+        removed = [key for key in there[name] if key not in wanted[name] and _named(key, errors)]
+        added = [key for key in wanted[name] if key not in there[name] and _named(key, errors)]
+        if removed:
+            yield (
+                f"pg_restore cannot restore {_listed(removed)}, which the extension {name} creates too:"
+                " add it to the extension in the original (ALTER EXTENSION … ADD)"
+            )
+        if added:
+            yield (
+                f"pg_restore cannot restore what uses {_listed(added)}, which pg_dump left out:"
+                f" remove it from the extension {name} in the original (ALTER EXTENSION … DROP)"
+            )
+
+
+def _own(notes: Iterable[str], errors: Sequence[str]) -> Iterator[str]:
+    for found in filter(None, map(_OWN.match, notes)):
+        if any(_MISSING in error for error in errors):
+            yield (
+                f"pg_restore cannot restore what uses {found.string}, which pg_dump left out:"
+                " move them into another schema in the original"
+            )
+
+
+def _named(identity: str, errors: Sequence[str]) -> bool:
+    found = _NAME.search(identity)
+    name = found["name"].strip('"') if found else identity
+    return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", error) for error in errors)
 
 
 def _by_provider(objects: Iterable[Provided]) -> dict[str, dict[str, int]]:

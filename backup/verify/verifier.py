@@ -347,7 +347,10 @@ def prove(
 
 def _count(manifest: Manifest, database: Address, findings: Findings) -> tuple[list[Difference], list[str]]:
     with findings.stages.measure("count"):
-        return compare_counts(manifest, database), provided.notes(manifest, database)
+        errors = [each.found for each in findings.differences if each.kind == "restore"]
+        notes, causes = provided.compared(manifest, database, errors)
+        findings.suspicions += causes
+        return compare_counts(manifest, database), notes
 
 
 @contextmanager

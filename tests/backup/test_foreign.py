@@ -3,6 +3,7 @@
 import gzip
 import secrets
 import subprocess
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -163,6 +164,13 @@ def test_a_compressed_file(
     assert command.passed("import", str(file), "--as", "old-packed")["rows"] == 6
     file.write_bytes(whole[: len(whole) // 2])
     command("import", str(file), "--as", "old-packed").fails(1, "cannot be decompressed")
+    file.write_bytes(packed(bytes(256 << 20)))
+    tracemalloc.start()
+    try:
+        command("import", str(file), "--as", "old-packed").fails(2, "is not a dump")
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
     file.write_bytes(b"\x04\x22\x4d\x18" + whole)
     command("import", str(file), "--as", "old-packed").fails(2, "is compressed with LZ4")
     assert not list(tmp_path.glob("posthub*"))

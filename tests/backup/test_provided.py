@@ -12,7 +12,7 @@ from psycopg.rows import TupleRow
 from backup.catalogue.manifest import Provided
 from backup.postgres import inventory
 from backup.postgres.provided import provided
-from backup.verify.provided import differing
+from backup.verify.provided import differing, hindering
 from stack.servers import Postgres
 from tests.backup.conftest import NewDatabase
 from tests.backup.restorekit import Command
@@ -180,6 +180,44 @@ def test_lines_for_an_extension(
 
     assert list(differing(objects(expected), objects(found), ["x"], others)) == notes
     assert list(differing(objects(expected), objects(found), [])) == []
+
+
+UNRESTORABLE = {
+    "CREATE EXTENSION unaccent; ALTER EXTENSION unaccent DROP FUNCTION unaccent(text)": (
+        "pg_restore cannot restore function public.unaccent(pg_catalog.text), which the extension unaccent creates too:"
+        " add it to the extension in the original (ALTER EXTENSION … ADD)"
+    ),
+    "CREATE EXTENSION unaccent; CREATE TYPE e AS ENUM ('a'); CREATE TABLE t (a e); ALTER EXTENSION unaccent ADD TYPE e": (
+        "pg_restore cannot restore what uses type public.e, which pg_dump left out:"
+        " remove it from the extension unaccent in the original (ALTER EXTENSION … DROP)"
+    ),
+    "SET allow_system_table_mods = on; CREATE FUNCTION pg_catalog.own() RETURNS int LANGUAGE sql AS 'SELECT 1';"
+    " CREATE VIEW v AS SELECT own()": (
+        "pg_restore cannot restore what uses 1 objects in the schema pg_catalog, such as own, which pg_dump left out:"
+        " move them into another schema in the original"
+    ),
+}
+
+
+@pytest.mark.parametrize("script", UNRESTORABLE, ids=["removed", "added", "built-in schema"])
+def test_what_pg_restore_cannot_restore_is_not_damage(
+    script: str, command: Command, postgres: Postgres, new_database: NewDatabase
+) -> None:
+    url = postgres.url_for(new_database(script, "kept"))
+    command.passed("run", DATABASE_URL=url)
+    report = command("verify", "latest", "--json", DATABASE_URL=url).json
+    assert report["unprovable"] == [UNRESTORABLE[script]]
+
+
+def test_errors_about_other_objects_remain_differences() -> None:
+    mine = [
+        Provided(provider="x", object=name, digest=1) for name in ("function public.f(integer)", "type t")
+    ]
+    other = [Provided(provider="x", object="function public.g(integer)", digest=1)]
+    assert list(hindering(mine, mine[:1], ["x"], ["type f does not exist (CREATE TABLE public.a)"])) == []
+    assert list(hindering(mine, other, ["x"], ["a function ff() is missing"])) == []
+    assert list(hindering(mine, other, [], ["function f(integer) is missing"])) == []
+    assert len(list(hindering(mine, other, ["x"], ['function "f" is missing, g exists']))) == 2
 
 
 # --- What pg_dump never writes --------------------------------------------------------------------------------------------

@@ -271,6 +271,10 @@ def test_a_restored_database_that_was_changed_is_reported(
         return after().endswith(f": {found}")
 
     assert after(*HARMLESS) == ""
+    with psycopg.connect(postgres.url_for(into), autocommit=True) as reader:
+        reader.execute("CREATE TEMP TABLE own AS SELECT * FROM posts; CREATE INDEX ON own (id)")
+        reader.execute("CREATE TEMP VIEW mine AS SELECT * FROM own; SELECT pg_stat_force_next_flush()")
+        assert after() == ""
     for statement, found in CHANGES.items():
         after(statement)
         # The server's counters are written when a session ends.
