@@ -30,7 +30,7 @@ CODE = (*PACKAGES, "app", "tests")
 NOT_PASSED = "DJANGO_SETTINGS_MODULE"
 # Where temporary files are if this many bytes are free there and of memory.
 MEMORY = Path("/dev/shm")  # noqa: S108 - the folder made in it is private
-ROOMY = 12 << 30
+ROOMY = 16 << 30
 # The limit of the container that this process is in, by version of the kernel's interface.
 CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 # The number of tests that the log of a whole run names with their durations.

@@ -14,8 +14,10 @@ from stack.servers import ObjectStore, Postgres, Redis
 from tests.quickinit import quick
 
 POLITE = 10
+# Temporary files are in memory: by default, each server would keep up to 1 GB of WAL that it no longer needs.
+FRUGAL = {"max_wal_size": "128MB", "min_wal_size": "32MB"}
 # The only setting that a physical backup needs: a limit to what a slot may keep.
-PHYSICAL = {"max_slot_wal_keep_size": "1GB"}
+PHYSICAL = {**FRUGAL, "max_slot_wal_keep_size": "1GB"}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -93,7 +95,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres(servers_folder: Path) -> Iterator[Postgres]:
-    with Postgres(servers_folder / "postgres") as server:
+    with Postgres(servers_folder / "postgres", options=FRUGAL) as server:
         yield server
 
 
