@@ -92,7 +92,7 @@ class StartPage:
                 suite.inbox.url,
                 "what the person on call would have received",
             ),
-            (suite.prometheus, "Prometheus", f"{suite.prometheus.url}/graph", look),
+            (suite.prometheus, "Prometheus", suite.prometheus.browser_url, look),
             (
                 suite.api,
                 "PostHub API",

@@ -1,5 +1,6 @@
 """Prometheus."""
 
+from sidecar.http import answers
 from stack.servers.monitor import Monitor
 
 
@@ -9,3 +10,9 @@ class Prometheus(Monitor):
     name = "prometheus"
     storage = "--storage.tsdb.path"
     options = ("--web.enable-lifecycle",)
+
+    @property
+    def browser_url(self) -> str:
+        """The page for queries. Debian's packages lack the newer one; that of Debian 13 shows a note in its place."""
+        older = f"{self.url}/classic/graph"
+        return older if answers(older) else f"{self.url}/graph"

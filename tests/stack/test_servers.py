@@ -68,8 +68,9 @@ def test_prometheus_serves_its_own_pages(tmp_path: Path) -> None:
     config = tmp_path / "prometheus.yml"
     config.write_text("global: {}\n")
     with Prometheus(tmp_path / "prometheus", config=config) as server, session() as client:
-        page = client.get(server.url, timeout=10)
+        page = client.get(server.browser_url, timeout=10)
         assert page.status_code == 200, page.text
+        assert "Alerts" in page.text
         loaded = re.findall(r'(?:src|href)="(/[^"]+\.(?:js|css)\b[^"]*)"', page.text)
         assert loaded, page.text
         statuses = {path: client.get(f"{server.url}{path}", timeout=10).status_code for path in loaded}
