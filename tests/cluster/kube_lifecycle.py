@@ -107,10 +107,11 @@ def _deployed() -> list[str]:
 
 
 def _tags() -> set[str]:
-    """The tags of the images that run."""
+    """The tags of the images that run, without pods that are only finishing what they began."""
     found = {
         container["image"]
         for pod in objects("pods", "--field-selector=status.phase=Running")
+        if "deletionTimestamp" not in pod["metadata"]
         for container in pod["spec"]["containers"]
     }
     return {image.rpartition(":")[2] for image in found if image.startswith(f"{images.REGISTRY}/")}
