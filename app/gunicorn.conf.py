@@ -27,7 +27,7 @@ errorlog = "-"
 
 
 def on_starting(server: Any) -> None:
-    from config.startup import require_settings
+    from config.startup import await_migrations, require_settings
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
     require_settings()
@@ -39,6 +39,8 @@ def on_starting(server: Any) -> None:
     if "GUNICORN_PID" not in os.environ:
         _empty(Path(os.environ[FOLDER]))
     _load_app()
+    # The socket is not open yet. What is still missing after the wait, the health page reports.
+    await_migrations()
 
 
 def _load_app() -> None:

@@ -39,12 +39,15 @@ def configure_logging(**_: Any) -> None:
 
 
 @signals.setup_logging.connect
-def await_database(**_: Any) -> None:
-    """Beat reads its schedule when it starts, and ends if the database refuses. This signal is the last one before."""
-    if _is_celery_program() and "beat" in sys.argv:
+def await_migrations(**_: Any) -> None:
+    """A task must not meet older tables, and beat ends if the database refuses. This signal is the last one before both."""
+    if _is_celery_program() and ("beat" in sys.argv or "worker" in sys.argv):
         from config import startup
 
-        startup.await_database()
+        if missing := startup.await_migrations():
+            print(f"Error: {len(missing)} migrations are not applied, such as {missing[0]}", file=sys.stderr)
+            print("Try: python manage.py migrate", file=sys.stderr)
+            raise SystemExit(1)
 
 
 @signals.worker_init.connect

@@ -1,4 +1,4 @@
-"""Before a process starts: configuration mistakes are reported, and a database that is still starting is awaited."""
+"""Before a process starts: configuration mistakes are reported, and a database that is still starting is awaited, and its migrations."""
 
 import logging
 import sys
@@ -6,12 +6,14 @@ import time
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import OperationalError, connection
+from django.db import DatabaseError, OperationalError, connection
 
 log = logging.getLogger(__name__)
 
 # For a restart of the database, or of the network of a new pod.
 DATABASE_SECONDS = 60.0
+# For another container that applies them meanwhile.
+MIGRATION_SECONDS = 180.0
 # What a server answers that will accept connections later. Any other refusal is a mistake, such as a wrong password.
 _LATER = (
     "starting up",
@@ -47,6 +49,30 @@ def await_database(seconds: float = DATABASE_SECONDS, pause: float = 1.0) -> Non
         else:
             connection.close()
             return
+
+
+def await_migrations(seconds: float = MIGRATION_SECONDS, pause: float = 0.5) -> list[str]:
+    """Wait until the database has every migration of this code, so that no request and no task meets older tables.
+
+    Returns:
+        What is still missing after this time. Empty if the database refuses: the caller finds out itself.
+    """
+    # Django's models are loaded by now.
+    from monitoring.migrations import unapplied
+
+    await_database()
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            missing = unapplied()
+        except DatabaseError:
+            missing = []
+        finally:
+            connection.close()
+        if not missing or time.monotonic() >= until:
+            return missing
+        log.info("waiting for migrations", extra={"migrations": len(missing)})
+        time.sleep(pause)
 
 
 def _is_final(message: str) -> bool:

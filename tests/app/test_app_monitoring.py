@@ -217,10 +217,16 @@ class TestMetrics:
 
 
 class TestGunicornConfiguration:
+    @pytest.fixture(autouse=True)
+    def migrated(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("config.startup.await_migrations", list)
+
     def test_the_app_is_loaded_before_the_workers_are_forked(self, app_folder: Path) -> None:
         """Four workers that load it each are most of the CPU time of the API's start. Clients of stores come later."""
         program = """
 import runpy, sys
+import config.startup
+config.startup.await_migrations = list
 runpy.run_path("gunicorn.conf.py")["on_starting"](None)
 print("posts.api" in sys.modules, "boto3" in sys.modules)
 """

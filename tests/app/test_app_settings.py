@@ -248,13 +248,15 @@ class TestProduction:
 class TestDatabaseAtTheStart:
     """Beat ended when the database refused its first connection, and was restarted once or twice in each deployment.
 
-    Migrations load while the database of a first start is made.
+    All of them load while the database of a first start is made.
     """
 
     @pytest.mark.parametrize(
         "program",
         [
             "-m celery -A config beat --scheduler django_celery_beat.schedulers:DatabaseScheduler",
+            "-m celery -A config worker -Q default --pool solo",
+            "-m gunicorn --bind 127.0.0.1:0 --workers 1 config.wsgi:application",
             "manage.py migrate --noinput",
         ],
     )
@@ -323,6 +325,57 @@ class TestDatabaseAtTheStart:
         monkeypatch.setattr(startup.connection, "ensure_connection", refuse)
         startup.await_database(seconds=0.2, pause=0.05)
         assert 1 < len(calls) < 10
+
+
+class TestMigrationsAtTheStart:
+    """Another container applies them while API, workers and beat load. Until then, none of them may begin."""
+
+    @pytest.fixture
+    def answers(self, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+        """What is missing, at each look; the last answer stays."""
+        answers: list[list[str]] = []
+        monkeypatch.setattr(startup, "await_database", lambda: None)
+        monkeypatch.setattr(startup.connection, "close", lambda: None)
+        monkeypatch.setattr(
+            "monitoring.migrations.unapplied", lambda: answers.pop(0) if len(answers) > 1 else answers[0]
+        )
+        return answers
+
+    def test_they_are_awaited(self, answers: list[list[str]]) -> None:
+        answers += [["posts.0001", "posts.0002"], ["posts.0002"], []]
+        assert startup.await_migrations(seconds=60, pause=0) == []
+        assert answers == [[]]
+
+    def test_the_wait_ends(self, answers: list[list[str]]) -> None:
+        answers.append(["posts.0002"])
+        assert startup.await_migrations(seconds=0.2, pause=0.05) == ["posts.0002"]
+
+    def test_a_database_that_refuses_is_left_to_the_program(
+        self, answers: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse() -> list[str]:
+            raise OperationalError
+
+        monkeypatch.setattr("monitoring.migrations.unapplied", refuse)
+        assert startup.await_migrations(seconds=60, pause=60) == []
+
+    @pytest.mark.parametrize("program", ["worker", "beat"])
+    def test_a_program_of_celery_ends_without_them(
+        self,
+        answers: list[list[str]],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        program: str,
+    ) -> None:
+        """A task that meets older tables would fail permanently."""
+        from config.celery import await_migrations
+
+        monkeypatch.setattr("sys.argv", ["celery", "-A", "config", program])
+        monkeypatch.setattr(startup, "await_migrations", lambda: ["posts.0002"])
+        with pytest.raises(SystemExit) as ended:
+            await_migrations()
+        assert ended.value.code == 1
+        assert "1 migrations are not applied, such as posts.0002\nTry: " in capsys.readouterr().err
 
 
 class TestEnvironment:

@@ -377,11 +377,22 @@ def test_foreign_images_are_pinned(name: str, own: tuple[str], request: pytest.F
         assert re.search(r":v?\d+\.\d+\.\d+", image), image
 
 
+# They wait for the database themselves, and all but posthub_migrate for its migrations.
+LOADS_DJANGO = (
+    "posthub_migrate",
+    "posthub_api_prod",
+    "posthub_celery_worker",
+    "posthub_celery_worker_ai",
+    "posthub_celery_beat",
+    "posthub_flower",
+)
+
+
 def test_what_depends_waits_for_health(production: dict[str, Any]) -> None:
     for name, service in production["services"].items():
         for other, how in (service.get("depends_on") or {}).items():
             expected = "service_completed_successfully" if other in ONCE else "service_healthy"
-            if name == "posthub_migrate" and other not in ONCE:
+            if name in LOADS_DJANGO and other == "posthub_postgres_prod":
                 expected = "service_started"  # Django loads while the database starts
             assert how["condition"] == expected, f"{name} → {other}"
 
@@ -390,6 +401,23 @@ def test_what_does_not_need_the_app_starts_next_to_it(production: dict[str, Any]
     """Otherwise its own start is added to the start of production."""
     for name in ("posthub_caddy", "posthub_grafana", "posthub_prometheus", "posthub_alertmanager_config"):
         assert set(production["services"][name].get("depends_on") or {}) <= {"posthub_init"}, name
+
+
+def test_what_loads_django_starts_next_to_the_migrations(production: dict[str, Any]) -> None:
+    for name in LOADS_DJANGO[1:]:
+        assert "posthub_migrate" not in production["services"][name]["depends_on"], name
+
+
+def test_a_wait_for_migrations_is_not_taken_for_a_fault(production: dict[str, Any]) -> None:
+    startup = (ROOT / "app" / "config" / "startup.py").read_text(encoding="utf-8")
+    (seconds,) = re.findall(r"^MIGRATION_SECONDS = (\d+)", startup, re.MULTILINE)
+    for name in (
+        "posthub_api_prod",
+        "posthub_celery_worker",
+        "posthub_celery_worker_ai",
+        "posthub_celery_beat",
+    ):
+        assert production["services"][name]["healthcheck"]["start_period"] == f"{seconds}s", name
 
 
 def test_nothing_waits_long_for_its_first_check(production: dict[str, Any]) -> None:
