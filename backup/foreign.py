@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from backup.catalogue import layout
@@ -55,6 +56,8 @@ _TABLE = re.compile(
     + rb")"
 )
 _DEFINITION = re.compile(rb"CREATE (?:UNLOGGED |FOREIGN )?TABLE ")
+# An entry of an archive's list: the owner or the rights of large objects.
+_OF_LARGE_OBJECT = re.compile(rb"\d+; \d+ \d+ (?:BLOB(?: METADATA)? - |ACL - LARGE OBJECTS? )")
 _EXTENSION = re.compile(rb"CREATE EXTENSION IF NOT EXISTS (?P<name>" + NAME + rb") ")
 _CREATION = re.compile(rb"CREATE DATABASE .*? ENCODING = '(?P<encoding>[^']+)'(?P<rest>.*);", re.DOTALL)
 _OPTION = re.compile(
@@ -377,6 +380,16 @@ def _in_a_comment(name: str) -> str:
 
 def _statements(programs: Programs, file: Path, check: Callable[[], None]) -> Iterator[bytes]:
     yield from split(_printed(programs, file, check, "--schema-only", "--create", "--file=-"))
+    # For pg_restore, all of a large object is data.
+    listed = _printed(programs, file, check, "--list").splitlines(keepends=True)
+    if chosen := [line for line in listed if _OF_LARGE_OBJECT.match(line)]:
+        with NamedTemporaryFile(prefix="posthub-list-") as entries:
+            entries.write(b"".join(chosen))
+            entries.flush()
+            own = (Path(entries.name),)
+            yield from split(
+                _printed(programs, file, check, f"--use-list={entries.name}", "--file=-", reads=own)
+            )
 
 
 def _server(found: dict[str, Any], statements: Iterable[bytes]) -> Server:
@@ -445,13 +458,17 @@ def _globals(roles: Iterable[str]) -> bytes:
     return "".join(_MADE.format(quoted) for quoted in roles).encode(errors="surrogateescape")
 
 
-def _reading(programs: Programs, file: Path, check: Callable[[], None], *arguments: str) -> ChildSource:
+def _reading(
+    programs: Programs, file: Path, check: Callable[[], None], *arguments: str, reads: tuple[Path, ...] = ()
+) -> ChildSource:
     command = [programs.path("pg_restore"), "--no-tablespaces", *arguments, str(file)]
-    confinement = Confinement(Path("/dev/null"), (file.resolve(),))
+    confinement = Confinement(Path("/dev/null"), (file.resolve(), *reads))
     hint = "its version must be at least that of the pg_dump that made the file"
     return ChildSource(command, env=clean_environment(), hint=hint, confinement=confinement, check=check)
 
 
-def _printed(programs: Programs, file: Path, check: Callable[[], None], *arguments: str) -> bytes:
-    with _reading(programs, file, check, *arguments) as source:
+def _printed(
+    programs: Programs, file: Path, check: Callable[[], None], *arguments: str, reads: tuple[Path, ...] = ()
+) -> bytes:
+    with _reading(programs, file, check, *arguments, reads=reads) as source:
         return b"".join(iter(source.read, b""))

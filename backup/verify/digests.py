@@ -28,6 +28,9 @@ _SETUP = (b"SET default_tablespace = ", b"SET default_table_access_method = ")
 # Around a grant that was given by a role other than the owner.
 _GRANTOR = (b"SET SESSION AUTHORIZATION ", b"RESET SESSION AUTHORIZATION;")
 _LARGE_OBJECTS = "BLOBS"
+# Where the next large object begins, and what stands around some of them.
+_OPENS, _TRANSACTION = b"SELECT pg_catalog.lo_open(", (b"BEGIN;", b"COMMIT;")
+_BAG_BYTES = 16
 EXCERPT = 2000
 # A dump begins with the properties of the database, under its name, which differs after a restore.
 DATABASE = "database"
@@ -49,7 +52,7 @@ class Digest:
         text: the beginning of a definition, or the COPY statement of a table's data.
         shape: of a table that inherits, or may have child tables.
         root: for a partition's data, the table that routes its rows when they are restored.
-        bag: digest of such rows regardless of their order and partition.
+        bag: digest of such rows regardless of their order and partition, or of large objects regardless of their order.
     """
 
     sha256: str
@@ -251,6 +254,9 @@ class _Object:
         self._hash = hashlib.sha256(self._owner)
         self._text = bytearray()
         self._routed: Routed | None = None
+        # The large object that is being read, and how many lines of it were read.
+        self._one, self._lines = hashlib.sha256(), 0
+        self._bag = 0
         self._definition: list[bytes] = []
         self._splitter = Splitter()
 
@@ -290,7 +296,18 @@ class _Object:
             self.statements(self._splitter.line(line))
         elif not line.startswith((b"--", b"\\")) and line.strip():
             # Large objects are data: a report shows no part of them, and they may exceed the memory.
-            self._hash.update(line)
+            if line.startswith(_OPENS):
+                self._end_large_object()
+            if not line.startswith(_TRANSACTION):
+                self._one.update(line)
+                self._lines += 1
+
+    def _end_large_object(self) -> None:
+        if self._lines:
+            digest = self._one.digest()
+            self._hash.update(digest)
+            self._bag = (self._bag + int.from_bytes(digest[:_BAG_BYTES], "big")) % (1 << 8 * _BAG_BYTES)
+            self._one, self._lines = hashlib.sha256(), 0
 
     def statements(self, ended: list[bytes]) -> None:
         """Take statements that have ended."""
@@ -340,6 +357,8 @@ class _Object:
         return line if _COPY_END.startswith(data[line : line + len(_COPY_END)]) else len(data)
 
     def digest(self) -> Digest:
+        if self.key[0] == _LARGE_OBJECTS:
+            self._end_large_object()
         own = [statement for statement in self._definition if not statement.startswith(_SETUP)]
         rest = self._splitter.rest()
         own = [canonical(each) for each in ([*own, rest] if rest.strip() else own)]
@@ -354,7 +373,7 @@ class _Object:
             self._owner,
             shape(self._owner, own) if self.key[0] == "TABLE" else None,
             self._routed.root if self._routed else b"",
-            self._routed.bag if self._routed else 0,
+            self._routed.bag if self._routed else self._bag,
         )
 
 
@@ -380,6 +399,16 @@ def compare(expected: Digests, found: Digests) -> Iterator[tuple[Key, str, str]]
             yield key, _existence(one), _existence(other)
         elif one.sha256 != other.sha256:
             yield key, *_describe(one, other)
+
+
+def with_large_objects_together(found: Digests) -> Digests:
+    """The digests with one for all large objects: ``pg_dump`` groups them by owner and rights since PostgreSQL 17."""
+    grouped = [digest for key, digest in found.items() if key[0] == _LARGE_OBJECTS]
+    rest = {key: digest for key, digest in found.items() if key[0] != _LARGE_OBJECTS}
+    if grouped:
+        bag = sum(each.bag for each in grouped) % (1 << 8 * _BAG_BYTES)
+        rest[_LARGE_OBJECTS, "-", "large objects"] = Digest(f"{bag:032x}")
+    return rest
 
 
 def routed_otherwise(expected: Digests, found: Digests) -> list[Key]:

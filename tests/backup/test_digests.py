@@ -15,7 +15,17 @@ import pytest
 from backup.programs import Programs
 from backup.verify import large_tables
 from backup.verify.compare import reading
-from backup.verify.digests import Digest, Digests, Known, Parser, Rows, _Object, compare, digests
+from backup.verify.digests import (
+    Digest,
+    Digests,
+    Known,
+    Parser,
+    Rows,
+    _Object,
+    compare,
+    digests,
+    with_large_objects_together,
+)
 from backup.verify.dumps import NICENESS
 
 DUMP = b"""--
@@ -246,6 +256,27 @@ def test_missing_objects_are_named() -> None:
 
 def test_tokens_and_comments_do_not_count() -> None:
     assert digests([DUMP.replace(b"abc", b"xyz").replace(b"dump complete", b"done")]) == digests([DUMP])
+
+
+OBJECT = b"SELECT pg_catalog.lo_open('%d', 131072);\nSELECT pg_catalog.lowrite(0, '\\x%s');\nSELECT pg_catalog.lo_close(0);\n\n"
+GROUP = b"-- Data for Name: %s; Type: BLOBS; Schema: -; Owner: %s\n\nBEGIN;\n\n%sCOMMIT;\n\n--\n"
+
+
+def test_large_objects_are_equal_in_other_groups() -> None:
+    """Until PostgreSQL 17, pg_dump writes all in one group, regardless of their owners."""
+    one, two, three = (OBJECT % (number, byte) for number, byte in ((1, b"01"), (2, b""), (3, b"02")))
+    together = digests([DUMP + GROUP % (b"BLOBS", b"-", one + two + three)])
+    apart = digests([DUMP + GROUP % (b"1..3", b"a", one + three) + GROUP % (b"2", b"b", two)])
+    other = digests(
+        [DUMP + GROUP % (b"1..3", b"a", one + two.replace(b"'2'", b"'4'")) + GROUP % (b"3", b"b", three)]
+    )
+    lost = digests([DUMP + GROUP % (b"1..3", b"a", one + three)])
+    none = digests([DUMP])
+    assert [key[0] for key, *_ in compare(together, apart)] == ["BLOBS", "BLOBS", "BLOBS"]
+    assert list(compare(*map(with_large_objects_together, (together, apart)))) == []
+    for found in (other, lost, none):
+        ((key, *_),) = compare(*map(with_large_objects_together, (together, found)))
+        assert key == ("BLOBS", "-", "large objects")
 
 
 def test_no_part_of_a_large_object_is_shown() -> None:

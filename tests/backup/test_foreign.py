@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 import zstandard
 
@@ -15,7 +16,7 @@ from backup.load import script
 from backup.postgres.databases import creation
 from stack.programs import major, postgres_bin
 from stack.servers import Postgres
-from tests.backup.conftest import ROWS, SCHEMA, NewDatabase
+from tests.backup.conftest import ROWS, SCHEMA, NewDatabase, PostgresOf
 from tests.backup.restorekit import Command, value
 
 
@@ -98,6 +99,37 @@ def test_every_form(
     if options[0] != "-Fc":  # the other forms are converted
         assert f"from a server {major(postgres.programs)}." in " ".join(report["notes"])
     assert not list(tmp_path.glob("posthub*"))
+
+
+LARGE_OBJECTS = """
+SELECT lo_from_bytea(12, ''), lo_from_bytea(13, 'x'); CREATE ROLE of_large_objects; CREATE ROLE reads_large_objects;
+ALTER LARGE OBJECT 12 OWNER TO of_large_objects; GRANT SELECT ON LARGE OBJECT 13 TO reads_large_objects;
+"""
+
+
+def test_large_objects_of_others(
+    command: Command, postgres: Postgres, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    script = LARGE_OBJECTS.replace("large_objects;", f"others_{secrets.token_hex(3)};")
+    file = dumped(postgres, new_database(script, "others"), tmp_path / "old.dump", "-Fc")
+    command.passed("import", str(file), "--as", "old-others")
+    report = command("verify", "latest", "-d", "old-others", "--json").json
+    assert (report["differences"], report["unprovable"]) == ([], [])
+
+
+def test_an_archive_of_an_older_version(command: Command, postgres_of: PostgresOf, tmp_path: Path) -> None:
+    """It has all large objects in one group."""
+    old, name = postgres_of(15), f"older_{secrets.token_hex(3)}"
+    with psycopg.connect(old.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    with psycopg.connect(old.url_for(name), autocommit=True) as connection:
+        connection.execute(AWKWARD.encode())
+        connection.execute(LARGE_OBJECTS.encode())
+    file = tmp_path / "old.dump"
+    subprocess.run([old.programs / "pg_dump", "-Fc", f"--file={file}", old.url_for(name)], check=True)
+    command.passed("import", str(file), "--as", "old-15")
+    report = command("verify", "latest", "-d", "old-15", "--json").json
+    assert (report["differences"], report["unprovable"]) == ([], [])
 
 
 ODD = r"""
