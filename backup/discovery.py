@@ -35,7 +35,7 @@ class Discovery:
 
     Attributes:
         targets: the databases that were found last.
-        closed: names of databases that are left out because they are templates, allow no connections, or were dropped in part.
+        closed: names of databases that are left out because they are templates, allow no connections, or are partly dropped.
         aside: names of databases that are left out because a restore has created them or set them aside.
     """
 
@@ -67,7 +67,7 @@ class Discovery:
         self.closed = tuple(name for name in closed if self._is_wanted(name) and name not in aside)
         for name in self.closed:
             log.warning(
-                "%s is not backed up: it is a template, allows no connections, or was dropped in part", name
+                "%s is not backed up: it is a template, allows no connections, or is partly dropped", name
             )
         refused = {target_name(name): name for name in self.closed}
         for name in self._gone(stored, found, identifier, newest):

@@ -113,7 +113,7 @@ def run_command(
     if ended.status != 0:
         output = shown(ended.errors, secrets)[-MAX_SHOWN:]
         how = (
-            f"ended with exit code {ended.status}"
+            f"exited with code {ended.status}"
             if ended.status > 0
             else f"was killed by signal {-ended.status}"
         )

@@ -136,7 +136,7 @@ class ExporterSettings(Settings):
     )
     queues: Words = Field(
         (),
-        description="Queues that are shown even when nothing names them yet, separated by commas.",
+        description="Queues to show even before a worker or a message uses them, separated by commas.",
         validation_alias=AliasChoices("CE_QUEUES"),
     )
     queue_interval: float = Field(
@@ -164,8 +164,8 @@ class ExporterSettings(Settings):
     worker_purge: float = Field(
         600.0,
         ge=0,
-        description="Seconds of silence after which a worker's series are removed (a client's after an hour at the "
-        "soonest); 0: never.",
+        description="Seconds of silence after which a worker's series are removed (a client's series: after an hour "
+        "or more); 0: never.",
         validation_alias=AliasChoices("CE_PURGE_OFFLINE_WORKER_METRICS"),
     )
     runtime_buckets: str = Field(
@@ -190,7 +190,7 @@ class ExporterSettings(Settings):
     )
     per_host_metrics: bool = Field(
         True,
-        description="Whether tasks are also counted per host (celery-exporter's names).",
+        description="Whether tasks are also counted per host, under the names of celery-exporter.",
     )
     unknown_queue: str = Field(
         "unknown",
@@ -205,7 +205,7 @@ class ExporterSettings(Settings):
     max_in_flight: int = Field(
         120_000,
         ge=100,
-        description="Maximum number of waiting tasks that are joined by ID, about 25 bytes each; beyond it, a random sample is kept.",
+        description="Maximum number of waiting tasks that are tracked by ID, about 25 bytes each; beyond it, a random sample is tracked.",
     )
     max_names: int = Field(
         2_000,
@@ -238,7 +238,7 @@ class ExporterSettings(Settings):
     rabbitmq_api_url: SecretStr | None = Field(
         None,
         description="RabbitMQ's management API with its user, http://USER:PASSWORD@HOST:15672: names of queues that "
-        "nothing else names, unacknowledged messages, and alarms. For several servers, each as NAME=URL with the broker's "
+        "are not known otherwise, unacknowledged messages, and alarms. For several servers, each as NAME=URL with the broker's "
         "name, separated by spaces. Optional.",
     )
     database_url: SecretStr | None = Field(

@@ -27,7 +27,7 @@ SIDECARS: dict[str, tuple[type[Settings], str]] = {
 HEAD = """# Configuration
 
 Both sidecars are configured by environment variables, and check all of them once, when they start. The error names the
-wrong variable and its value, and the exit code is 2; nothing has been changed then. Each variable `NAME` can be given as
+wrong variable and its value, and the exit code is 2. Nothing has been changed at that point. Each variable `NAME` can be given as
 `NAME_FILE` instead, the path of a file that contains the value, which is how Docker and Kubernetes mount secrets. An empty
 variable counts as not set.
 

@@ -391,7 +391,7 @@ class _Tests:
             lines = report.read_text(encoding="utf-8").splitlines() if report.is_file() else []
         results = [Result(*json.loads(line)) for line in lines]
         if code not in ENDED and not any(one.failed for one in results):
-            raise ChildProcessError(f"pytest ended with {code}")
+            raise ChildProcessError(f"pytest exited with {code}")
         return results
 
     def _run(self, asked: str) -> int:

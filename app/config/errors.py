@@ -34,12 +34,12 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """The answer for an unknown path."""
+    """The response for an unknown path."""
     return _json(request, 404, NotFound) or defaults.page_not_found(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """The answer for an unexpected error. The cause is only in the log."""
+    """The response for an unexpected error. Only the log has the cause."""
     return _json(request, 500, APIException) or defaults.server_error(request)
 
 

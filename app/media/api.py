@@ -49,7 +49,7 @@ class AssetSerializer(serializers.ModelSerializer[Asset]):
 
 
 class OwnAssetField(serializers.PrimaryKeyRelatedField[Asset]):
-    """One of the customer's own files. Those of others do not exist for them."""
+    """One of the customer's own files. Files of other customers are reported as missing."""
 
     def get_queryset(self) -> QuerySet[Asset]:
         return Asset.objects.filter(owner=self.context["request"].user)

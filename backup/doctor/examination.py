@@ -41,13 +41,15 @@ def _discovered(wiring: Wiring) -> str | Check:
         return Check("databases", False, "no database to back up was found", "see BACKUP_DISCOVER_SKIP")
     found, discovery = ", ".join(names), wiring.discovery
     if discovery and discovery.aside:
-        found += f"; not backed up, as created or set aside by a restore: {', '.join(discovery.aside)}"
+        found += (
+            f"; not backed up, because a restore created them or set them aside: {', '.join(discovery.aside)}"
+        )
     if discovery and discovery.closed:
         closed = ", ".join(discovery.closed)
         return Check(
             "databases",
             None,
-            f"{found}; not backed up, as templates, without connections, or dropped in part: {closed}",
+            f"{found}; not backed up, because they are templates, allow no connections, or are partly dropped: {closed}",
             "add them to BACKUP_DISCOVER_SKIP if that is intended",
         )
     return found

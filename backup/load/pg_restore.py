@@ -33,7 +33,7 @@ IGNORABLE: dict[str, re.Pattern[str]] = {
         r'extension "plpgsql" already exists|must be owner of extension plpgsql'
     ),
 }
-# The same by the statement that was refused: the server may print its messages in another language.
+# The same errors, recognized by the refused statement: the server may print its messages in another language.
 _IGNORABLE_STATEMENTS: dict[str, re.Pattern[str]] = {
     "pg_dump is newer than the server and sets a timeout that the server does not know": re.compile(
         r"SET (?:transaction_timeout|idle_session_timeout) = 0;"
@@ -242,7 +242,7 @@ def _differences(ended: Ended) -> list[Difference]:
         raise VerificationError(f"pg_restore could not continue: {failure.strip()}", hint=hint)
     messages = [_described(each) for each in errors(ended.errors)]
     if ended.status != 0 and not messages:
-        messages = [*ended.errors[-3:], f"pg_restore ended with exit status {ended.status}"]
+        messages = [*ended.errors[-3:], f"pg_restore exited with status {ended.status}"]
     return differences("restore", messages)
 
 

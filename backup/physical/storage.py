@@ -1,4 +1,4 @@
-"""Stores what was received, and removes the pieces that a whole segment replaces."""
+"""Stores the WAL that was received, and removes the pieces of a segment once the whole segment is stored."""
 
 import logging
 import threading

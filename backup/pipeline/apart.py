@@ -120,7 +120,7 @@ def _check_end(process: "subprocess.Popen[bytes]") -> None:
     if status == decryptor.DAMAGED:
         raise damaged(message)
     if status != 0:
-        ending = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
+        ending = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
         raise OpsError(
             f"the process that decrypts {ending}: {message[-300:] or 'it printed no message'}", hint=OURS
         )

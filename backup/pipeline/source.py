@@ -114,7 +114,7 @@ class ChildSource(Source):
         status = self._process.returncode
         self._listener.join(_STOP_SECONDS)
         if status != 0:
-            ending = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
+            ending = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
             messages = " | ".join(self._errors) or "it printed no message"
             was_killed = status < 0 or was_refused(status, self._errors)
             hint = LOCKS if LOCKS_SIGN in messages else self._hint

@@ -31,7 +31,7 @@ def archive(
     """``pg_dump -Fc`` of one snapshot, uncompressed: zstd after it is faster and compresses better.
 
     Args:
-        encoding: the database's own encoding, so that no character is converted whatever its settings say.
+        encoding: the database's own encoding, so that no character is converted, whatever its settings say.
         options: further options of pg_dump.
     """
     command = [

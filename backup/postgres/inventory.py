@@ -176,7 +176,7 @@ WHERE o.oid >= 16384 AND nspname IN ('pg_catalog', 'information_schema')
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e')
 GROUP BY nspname
 UNION ALL
-SELECT 'the mappings of the text search configuration pg_catalog.' || cfgname || ': they were changed, and a restored database has the original ones'
+SELECT 'the mappings of the text search configuration pg_catalog.' || cfgname || ': they were changed; a restored database has the original ones'
 FROM pg_ts_config c JOIN pg_ts_config_map m ON m.mapcfg = c.oid JOIN pg_ts_dict d ON d.oid = m.mapdict
 WHERE c.oid < 16384 GROUP BY cfgname
 HAVING count(*) <> 19 OR NOT bool_and(dictname = CASE WHEN maptokentype IN (1, 2, 10, 11, 16, 17) AND cfgname <> 'simple'

@@ -77,7 +77,7 @@ def restore_folder(
                 parent,
                 reporter.bytes,
                 written=flusher.add,
-                # Replay hardly reads it: the WAL since the checkpoint of the base backup has whole pages.
+                # Replay hardly reads the data: the WAL since the checkpoint of the base backup has whole pages.
                 direct=True,
             ) as made,
         ):
@@ -111,9 +111,10 @@ def _check_folder(folder: Path) -> None:
 
 
 def _keep_wal(paused: recover.Paused, segment_size: int) -> None:
-    """Create the slot. What the server writes as a primary is kept, from the segment on in which its timeline begins.
+    """Create the slot. It keeps the WAL from the segment in which the server's new timeline begins.
 
-    A new slot keeps the WAL from the last checkpoint on, which the store has: it would be written to the disk as well.
+    A new slot would begin at the last checkpoint. The store already has the WAL up to the new timeline, and keeping it
+    would mean writing it to the disk as well.
     """
     begin = lsn.text(lsn.segment_start(paused.reached.position, segment_size))
     with session(paused.address) as connection:

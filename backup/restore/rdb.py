@@ -16,7 +16,8 @@ from sidecar import UsageError
 
 
 def _checked(wiring: Wiring, entry: Entry, rdb: Path, reporter: Reporter) -> list[Difference]:
-    """What is wrong with a file. Its digest matched, so a version that the programs here do not know is written unchecked."""
+    """What is wrong with a file. Its digest matched, so a file of a version that the programs here do not know is written
+    without this check."""
     reasons = unloadable_reasons(rdb, entry.manifest, wiring.redis_programs)
     try:
         if not reasons:
@@ -28,7 +29,7 @@ def _checked(wiring: Wiring, entry: Entry, rdb: Path, reporter: Reporter) -> lis
 
 
 def _check_databases(wiring: Wiring, entry: Entry) -> None:
-    """Whether the server could load the file: it does not start with keys in a database that it has no number for."""
+    """Refuse a file with keys in a database whose number the server does not have: it would not start with the file."""
     needed = max((space.number for space in entry.manifest.keyspaces), default=0)
     for target in wiring.targets:
         if (

@@ -19,7 +19,7 @@ class ServiceSettings(Settings):
     timezone: str = Field("UTC", description="Time zone of the schedules")
     verify_after_backup: bool = Field(
         True,
-        description="Verify the backups of the service once all of a round are taken",
+        description="Verify the backups that the service takes, once all backups of a round are complete",
     )
     verify_schedule: str = Field(
         "0 5 * * 0",
@@ -60,7 +60,7 @@ class ServiceSettings(Settings):
         1.0,
         ge=0.1,
         le=300,
-        description="Seconds between two uploads of WAL that does not fill a segment: roughly the most that the loss of the whole host can lose",
+        description="Seconds between two uploads of WAL that does not fill a segment: roughly the most that is lost with the whole host",
     )
     wal_port: int = Field(
         9811,

@@ -52,7 +52,7 @@ class StoreSettings(Settings):
     )
     delete: Literal["yes", "never"] = Field(
         "yes",
-        description="`never`: delete nothing from the stores, for a key that cannot; prune elsewhere, with another key",
+        description="`never`: delete nothing from the stores, for a key without that permission; prune elsewhere, with another key",
     )
     s3_object_lock_days: int = Field(
         0,

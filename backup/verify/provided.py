@@ -1,7 +1,7 @@
 """Compares what a dump does not contain because extensions, or PostgreSQL itself, provide it.
 
-A restored database has it as it was installed here. What differs from the original is a note: the backup is as good as
-``pg_dump`` can make it. If the restore had errors because of it, nothing is proven.
+A restored database has what is installed here. Differences from the original are notes, because the backup is as good as
+``pg_dump`` can make it. If they caused errors in the restore, the backup is unprovable.
 """
 
 import re
@@ -16,7 +16,7 @@ from backup.postgres.dsn import Address
 from backup.postgres.provided import provided
 from backup.postgres.session import session
 
-# Every new database has it, so a restore brings it back where it was dropped.
+# Every new database has it, so a restored database has it even if the original had dropped it.
 ALWAYS = "plpgsql"
 NAMED = 3
 # The name of an object in its identity, which begins with its type and may end in arguments.
@@ -26,7 +26,7 @@ _MISSING = "does not exist"
 
 
 def compared(manifest: Manifest, address: Address, errors: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Where the extensions of a restored database, their objects and PostgreSQL's own differ from the original's.
+    """Compare the extensions of a restored database, their objects and PostgreSQL's objects with the original's.
 
     Args:
         errors: those of the restore.
@@ -61,7 +61,7 @@ def compared(manifest: Manifest, address: Address, errors: Sequence[str]) -> tup
 
 def _versions(manifest: Manifest, found: Mapping[str, str]) -> Iterator[str]:
     if ALWAYS in found and all(each.name != ALWAYS for each in manifest.extensions):
-        yield f"extension {ALWAYS}: it was dropped, and is in every new database"
+        yield f"extension {ALWAYS}: it was dropped, but every new database has it"
     for each in manifest.extensions:
         if found.get(each.name, each.version) != each.version:
             yield f"extension {each.name}: version {each.version} in the backup, {found[each.name]} after the restore"
@@ -86,15 +86,15 @@ def differing(
         added = [key for key in mine if key not in theirs]
         removed = [key for key in theirs if key not in mine]
         kinds = [
-            (changed, "changed, and a restored database has the extension's own"),
-            (added, "added to it, and not in a restored database"),
-            (removed, "removed from it, and back in a restored database"),
+            (changed, "changed; a restored database has the extension's original"),
+            (added, "added to it; missing from a restored database"),
+            (removed, "removed from it; present again in a restored database"),
         ]
         if name in others:
-            kinds = [([*changed, *added, *removed], "of another version here, or changed")]
+            kinds = [([*changed, *added, *removed], "from a different version here, or changed")]
         yield from (f"{_listed(keys)} of the extension {name}: {what}" for keys, what in kinds if keys)
     if changed := [key for key, digest in wanted[""].items() if there[""].get(key) != digest]:
-        yield f"{_listed(changed)}: changed, and a restored database has PostgreSQL's own"
+        yield f"{_listed(changed)}: changed; a restored database has PostgreSQL's original"
 
 
 def hindering(

@@ -402,7 +402,5 @@ def _checksums(made: Replica) -> list[Difference]:
 def _reported(kind: str, ended: Ended) -> list[Difference]:
     if ended.status == 0:
         return []
-    lines = [line for line in ended.errors if line.strip()][-20:] or [
-        f"it ended with exit status {ended.status}"
-    ]
+    lines = [line for line in ended.errors if line.strip()][-20:] or [f"it exited with status {ended.status}"]
     return [Difference(kind=kind, object="server", expected="no error", found=line[:300]) for line in lines]

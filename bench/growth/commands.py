@@ -111,7 +111,7 @@ def _carried_out(folder: Path, words: list[str], environ: dict[str, str]) -> tup
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise OpsError(f"{' '.join(words)} ended with {process.returncode}", hint="see its messages above")
+        raise OpsError(f"{' '.join(words)} exited with {process.returncode}", hint="see its messages above")
     return time.monotonic() - began, usage.ru_utime + usage.ru_stime
 
 

@@ -11,7 +11,7 @@ class Limits:
     """The limits of the event state.
 
     Attributes:
-        in_flight: tasks that are joined by ID.
+        in_flight: tasks that are tracked by ID.
         series: series of task metrics with a ``hostname`` label.
         names: pairs of task and queue.
         workers: workers that have their own series.

@@ -40,9 +40,7 @@ def run_command(
             printed = _printed(child, command, log)
     if child.returncode not in accept:
         tail = "\n".join([*printed.splitlines(), *log.read_text(encoding="utf-8").splitlines()][-15:])
-        raise OpsError(
-            f"{_short(command)} ended with exit code {child.returncode}:\n{tail}", hint=f"read {log}"
-        )
+        raise OpsError(f"{_short(command)} exited with code {child.returncode}:\n{tail}", hint=f"read {log}")
     return printed
 
 

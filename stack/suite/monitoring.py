@@ -1,7 +1,7 @@
 """Prometheus' and Alertmanager's configuration for this suite: the repository's, with other addresses and durations.
 
-Changed are the target addresses, Alertmanager's address, the webhook's address, durations divided by the factor, and
-quiet hours, which are disabled.
+It replaces the addresses of the targets, of Alertmanager and of the webhook, divides durations by the factor, and
+disables quiet hours.
 """
 
 import shutil
@@ -21,9 +21,9 @@ from stack.timefactor import compress
 ALERTS = ROOT / "alerts"
 ENVIRONMENT = "demo"
 STARTING_SECONDS = 30
-# What they measure is not compressed: a machine that is busy for a second delays an evaluation, or exceeds the time-out of
-# a scrape, and both are a second here.
-OF_THE_PACE = frozenset({"PrometheusRulesSlow", "TargetFlapping"})
+# Alerts on delays of Prometheus itself. A machine that is busy for a second delays an evaluation by a whole interval here,
+# or exceeds the time-out of a scrape, so these alerts would fire without a fault.
+SENSITIVE_TO_LOAD = frozenset({"PrometheusRulesSlow", "TargetFlapping"})
 # The part of the suite that each job in prometheus.yml scrapes.
 JOBS = {
     "django": "api",
@@ -62,9 +62,9 @@ def write(
 
 
 def patient(document: dict[str, Any]) -> dict[str, Any]:
-    """Rules that wait for the first scrapes, as starting programs always takes the same time; without those of the pace."""
+    """Leave out the alerts that are sensitive to load; let others wait for the first scrapes, whatever the factor is."""
     for group in document.get("groups", ()):
-        group["rules"] = [rule for rule in group["rules"] if rule.get("alert") not in OF_THE_PACE]
+        group["rules"] = [rule for rule in group["rules"] if rule.get("alert") not in SENSITIVE_TO_LOAD]
         for rule in group["rules"]:
             if "absent(up" in str(rule["expr"]) and "for" in rule:
                 rule["for"] = f"{STARTING_SECONDS}s"

@@ -82,7 +82,10 @@ class TestGuard:
                 {"providers": {"GEMINI_API_URL": "http://127.0.0.1:1"}},
                 "GEMINI_API_URL does not begin with https://",
             ),
-            ({"forbidden": ["STRIPE_API_BASE"]}, "STRIPE_API_BASE is set, which only development may"),
+            (
+                {"forbidden": ["STRIPE_API_BASE"]},
+                "STRIPE_API_BASE is set, which is allowed only in development",
+            ),
         ],
     )
     def test_bad(self, change: Any, words: str) -> None:
@@ -228,7 +231,7 @@ class TestProduction:
     def test_a_stand_in_for_stripe_is_refused(self, run: Any) -> None:
         done = run("manage.py", "check", STRIPE_API_BASE="http://127.0.0.1:1")
         assert done.returncode == 2
-        assert "STRIPE_API_BASE is set, which only development may" in done.stderr
+        assert "STRIPE_API_BASE is set, which is allowed only in development" in done.stderr
 
     def test_the_sandbox_cannot_be_switched_on(self, run: Any) -> None:
         code = "from django.conf import settings as s; print(s.SANDBOX_ALLOWED, s.WEBHOOK_ALLOW_PRIVATE, s.DEBUG)"

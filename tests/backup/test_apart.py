@@ -122,7 +122,7 @@ def test_a_process_that_cannot_start_is_a_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decryptor, "__file__", str(tmp_path / "missing.py"))
-    with pytest.raises(OpsError, match=r"ended with exit status 2: .*No such file"):
+    with pytest.raises(OpsError, match=r"exited with status 2: .*No such file"):
         decrypt_apart(Pieces(SEALED), io.BytesIO(), [IDENTITY])
 
 

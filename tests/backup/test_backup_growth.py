@@ -117,7 +117,7 @@ def test_the_curves_of_commands_measure_this_checkout(tmp_path: Path) -> None:
 
 def test_a_subject_that_fails_has_no_costs(capsys: pytest.CaptureFixture[str]) -> None:
     def fail(_: int) -> list[Cost]:
-        raise OpsError("run ended with 1", hint="")
+        raise OpsError("run exited with 1", hint="")
 
     assert _curves("tables", [1], {"today": fail}) == []
-    assert "today: run ended with 1" in capsys.readouterr().err
+    assert "today: run exited with 1" in capsys.readouterr().err

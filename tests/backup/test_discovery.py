@@ -73,13 +73,13 @@ def test_new_ones_are_found_and_lost_ones_are_reported(command: Command, server:
     skip = f"{command.environ['BACKUP_DISCOVER_SKIP']} crm"
     command.passed("run", BACKUP_DISCOVER_SKIP=skip)
     checks = {each["name"]: each for each in command("doctor", "--json", BACKUP_DISCOVER_SKIP=skip).json}
-    aside = f"; not backed up, as created or set aside by a restore: {into}"
+    aside = f"; not backed up, because a restore created them or set them aside: {into}"
     assert checks["databases"]["detail"] == ", ".join(sorted(("shop", odd, "new"))) + aside
     # What is neither backed up nor skipped on purpose is named.
     done = command("doctor", "--json", BACKUP_DISCOVER_SKIP=skip.replace("posthub", ""))
     (found,) = [each for each in done.json if each["name"] == "databases"]
     assert found["detail"].endswith(
-        "not backed up, as templates, without connections, or dropped in part: posthub"
+        "not backed up, because they are templates, allow no connections, or are partly dropped: posthub"
     )
 
 
@@ -95,7 +95,7 @@ def test_all_names_of_databases_are_found_but_half_dropped_ones(command: Command
     command.passed("run")
     assert backed_up(command) == {target_name(name) for name in NAMES_OF_PEOPLE[1:]}
     (found,) = [each for each in command("doctor", "--json").json if each["name"] == "databases"]
-    assert found["detail"].endswith("or dropped in part: skipped_1")
+    assert found["detail"].endswith("or are partly dropped: skipped_1")
     # One that was backed up before is still tried, so that its failure is reported.
     with psycopg.connect(server.url_for("postgres"), autocommit=True) as connection:
         connection.execute(

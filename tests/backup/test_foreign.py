@@ -307,7 +307,7 @@ def test_a_damaged_archive_is_refused(
     half = tmp_path / "half.dump"
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     done = command("import", str(half), "--as", "old")
-    done.fails(1, "pg_restore ended with")
+    done.fails(1, "pg_restore exited with")
     done = command("import", str(whole), "--as", database)
     done.fails(2, "is a configured database")
     done = command("import", str(whole), "--as", "../x")

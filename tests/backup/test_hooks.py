@@ -64,7 +64,7 @@ def test_a_failed_before_command_prevents_the_backup(command: Command, database:
         BACKUP_BEFORE_COMMAND=script(tmp_path, "before", "echo the queue does not stop; exit 3"),
         BACKUP_AFTER_COMMAND=script(tmp_path, "after"),
     )
-    reason = "BACKUP_BEFORE_COMMAND ended with exit code 3: the queue does not stop"
+    reason = "BACKUP_BEFORE_COMMAND exited with code 3: the queue does not stop"
     done.fails(1, reason)
     assert lines(tmp_path) == [f"before {database} postgres", f"after {database} postgres failure {reason}"]
     assert command("list", "--json").json == []
@@ -75,7 +75,7 @@ def test_a_backup_counts_even_if_the_after_command_failed(command: Command, tmp_
     (entry,) = command("list", "--json").json
     assert entry["state"] == "unverified"
     attempts = list((tmp_path / "store").rglob("attempts/*"))
-    assert any(b"BACKUP_AFTER_COMMAND ended with exit code 4" in path.read_bytes() for path in attempts)
+    assert any(b"BACKUP_AFTER_COMMAND exited with code 4" in path.read_bytes() for path in attempts)
 
 
 def test_the_after_command_also_runs_when_the_run_is_stopped(environ: dict[str, str], tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_output_has_neither_secrets_nor_bytes_that_the_next_command_cannot_get(
         BACKUP_BEFORE_COMMAND=script(tmp_path, "before", f"printf 'no\\000login: {password}'; exit 3"),
         BACKUP_AFTER_COMMAND=script(tmp_path, "after"),
     )
-    reason = "BACKUP_BEFORE_COMMAND ended with exit code 3: no\\x00login: ********"
+    reason = "BACKUP_BEFORE_COMMAND exited with code 3: no\\x00login: ********"
     done.fails(1, reason)
     assert lines(tmp_path)[-1] == f"after {database} postgres failure {reason}"
     stored = [path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file()]

@@ -68,19 +68,19 @@ def test_changes_to_objects_of_extensions(
     """The backup is as good as pg_dump can make it, so these are notes."""
     name = new_database(CHANGES, "members")
     report = proven(command, DATABASE_URL=postgres.url_for(name))
-    own = "changed, and a restored database has the extension's own"
+    own = "changed; a restored database has the extension's original"
     assert [each for each in report["notes"] if " of the extension " in each] == [
         f"type public.citext of the extension citext: {own}",
-        "function public.f(), table public.ours of the extension citext: added to it, and not in a restored database",
+        "function public.f(), table public.ours of the extension citext: added to it; missing from a restored database",
         (
             "aggregate public.max(public.citext), function public.citext_larger(public.citext,public.citext) of the extension"
-            " citext: removed from it, and back in a restored database"
+            " citext: removed from it; present again in a restored database"
         ),
         f"text search dictionary public.intdict of the extension dict_int: {own}",
         f"operator public.@>(public.hstore,public.hstore) of the extension hstore: {own}",
         (
             "operator family public.gin_trgm_ops USING gin, operator family public.gist_trgm_ops USING gist, operator"
-            " public.%(pg_catalog.text,pg_catalog.text) and 12 more of the extension pg_trgm: of another version here, or changed"
+            " public.%(pg_catalog.text,pg_catalog.text) and 12 more of the extension pg_trgm: from a different version here, or changed"
         ),
         f"function public.unaccent(pg_catalog.text) of the extension unaccent: {own}",
     ]
@@ -110,11 +110,11 @@ def test_built_in_objects_that_were_changed(server: Postgres) -> None:
         assert list(differing(found, there, ["plpgsql"])) == [
             (
                 "function pg_catalog.plpgsql_call_handler() of the extension plpgsql:"
-                " changed, and a restored database has the extension's own"
+                " changed; a restored database has the extension's original"
             ),
             (
                 "cast (integer AS bit), function pg_catalog.abs(integer), function pg_catalog.lower(pg_catalog.text) and 5 more:"
-                " changed, and a restored database has PostgreSQL's own"
+                " changed; a restored database has PostgreSQL's original"
             ),
         ]
 
@@ -155,19 +155,19 @@ def test_all_extensions_are_the_same_when_they_are_created_again(postgres: Postg
     ("expected", "found", "others", "notes"),
     [
         ({"f": 1}, {"f": 1}, (), []),
-        ({"f": 1}, {}, (), ["f of the extension x: added to it, and not in a restored database"]),
+        ({"f": 1}, {}, (), ["f of the extension x: added to it; missing from a restored database"]),
         (
             {"g": 2},
             {"f": 1, "g": 2},
             (),
-            ["f of the extension x: removed from it, and back in a restored database"],
+            ["f of the extension x: removed from it; present again in a restored database"],
         ),
         ({}, {"f": 1}, (), []),
         (
             {"f": 1, "g": 2},
             {"f": 3, "h": 4},
             ("x",),
-            ["f, g, h of the extension x: of another version here, or changed"],
+            ["f, g, h of the extension x: from a different version here, or changed"],
         ),
     ],
     ids=["same", "added", "removed", "unknown to an older manifest", "another version"],

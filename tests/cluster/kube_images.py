@@ -1,4 +1,4 @@
-"""The versions that the checks on a real cluster deploy: two good ones, and one whose beat ends after some seconds.
+"""The versions that the checks on a real cluster deploy: two good ones, and one whose beat exits after some seconds.
 
 ``KUBE_LOAD`` is a command that brings images of the local Docker engine into the cluster, such as ``kind load docker-image``.
 """

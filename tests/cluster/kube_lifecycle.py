@@ -272,7 +272,7 @@ def test_a_restore_and_the_way_back(figure: Figure) -> None:
         kubectl("delete", "job/posthub-move", "secret/posthub-move", "--ignore-not-found")
         superuser = '{"spec": {"enableSuperuserAccess": false}}'
         kubectl("patch", "cluster", "posthub-postgres", "--type", "merge", "-p", superuser)
-    figure(f"restored and proven in {took:.0f} s; {before} posts there, {before + 1} after the way back")
+    figure(f"restored and proven in {took:.0f} s; {before} posts there, {before + 1} after the rollback")
 
 
 def start_move(backups: str = OVERLAY) -> None:

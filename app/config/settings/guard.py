@@ -28,14 +28,14 @@ def problems(
     providers: Mapping[str, str] | None = None,
     forbidden: Sequence[str] = (),
 ) -> list[str]:
-    """What is unsafe. `providers` has addresses by variable: only development may use stand-ins without TLS."""
+    """What is unsafe. `providers` has addresses by variable: stand-ins without TLS are for development only."""
     found = [f"{name} is not set" for name in missing]
     found += [
         f"{name} does not begin with https://"
         for name, url in (providers or {}).items()
         if not url.startswith("https://")
     ]
-    found += [f"{name} is set, which only development may" for name in forbidden]
+    found += [f"{name} is set, which is allowed only in development" for name in forbidden]
     found += _secret_key(secret_key)
     if debug:
         found.append("DEBUG is true")

@@ -14,7 +14,7 @@ from accounts.models import User
 from billing.models import Account
 from posts.models import Channel
 
-# Each run replaces it, because the text of an earlier token is not stored.
+# Name of the token. Each run replaces the token, because only its digest is stored.
 NAME = "demo"
 
 
@@ -56,7 +56,7 @@ class Command(BaseCommand):
                 "email": f"demo{number}@example.com",
             },
         )
-        # A subscription in the stand-in for Stripe keeps what it gives.
+        # Separate from the plan of a subscription in the stand-in for Stripe, which stays as it is.
         Account.objects.update_or_create(user=user, defaults={"complimentary": paying})
         _set_password(user)
         channel, _ = Channel.objects.update_or_create(
