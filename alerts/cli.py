@@ -112,7 +112,7 @@ def docs() -> None:
 def fire(name: str, given: tuple[str, ...], duration: timedelta, url: str | None) -> None:
     """Send an alert as a drill and list its receivers.
 
-    The drill has the label drill=true and DRILL in its title, inhibits nothing, and resolves by itself.
+    The drill has the label drill=true and DRILL in its title, inhibits nothing, and resolves automatically.
     """
     alert = rules.alert(name)
     labels = labels_of(alert, {**_pairs(given), "drill": "true"})

@@ -209,7 +209,7 @@ def _prune_offsite(
 ) -> list[Refusal]:
     """Delete copies that no rule keeps and whose originals are gone: pruned now, or while the off-site store was unavailable.
 
-    A copy without an original is judged by itself: a verification of the original says nothing about it.
+    A copy without an original is judged separately: a verification of the original says nothing about it.
 
     Args:
         agreed: backups whose deletion a person has seen and agreed to. The limit for many deletions at once applies to the

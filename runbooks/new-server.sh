@@ -56,7 +56,7 @@ if [ -n "$at" ]; then proceed=''; fi
 plan() {
   planned=$(restore_it ${proceed:+"$proceed"} --dry-run --json) || cannot_begin $?
   promoted=$(field promoted_at "$planned")
-  if [ -n "$promoted" ] && ! goes_on "$marked_as" "$promoted"; then promoted=''; fi
+  if [ -n "$promoted" ] && ! continues "$marked_as" "$promoted"; then promoted=''; fi
 }
 look_for_backup() {
   # There may be a newer backup than the one that an interrupted run has promoted.

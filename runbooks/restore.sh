@@ -40,7 +40,7 @@ look_for_room() {
   # From here on it is this one, whatever backup is finished meanwhile; and nothing about it is asked twice.
   [ -n "$at" ] || chosen=$(field id "$planned")
   promoted=$(field promoted_at "$planned")
-  if [ -n "$promoted" ] && ! goes_on "$marked_as" "$promoted"; then
+  if [ -n "$promoted" ] && ! continues "$marked_as" "$promoted"; then
     fail "this backup was promoted into production at $promoted UTC; nothing was changed" "runbooks/restore.sh $what --again restores it once more, without what was written since"
   fi
   production=$(field production "$planned")

@@ -23,7 +23,7 @@ mark=$(stack_lock).rollback
 look_for_promotion() {
   planned=$(sidecar rollback --dry-run --json) || cannot_begin $?
   returned=$(field returned_at "$planned")
-  if [ -n "$returned" ] && ! goes_on "$database" "$returned"; then
+  if [ -n "$returned" ] && ! continues "$database" "$returned"; then
     fail "the last promotion was already undone at $returned UTC; nothing was changed" "to return to the promoted database: $backup_by_hand promote $(field kept "$planned")"
   fi
   [ -n "$returned" ] || leave_mark "$database"

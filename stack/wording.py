@@ -54,6 +54,8 @@ PHRASES = {
     r"\b(?:exists?|belongs?) already\b": "already exists, already belongs",
     r"\bheirs?\b": "child tables",
     r", also while\b": "even while",
+    r"\bgoes on\b": "continues",
+    r"\b(?:continues?|ends?|expires?|recovers?|resolves?) by (?:it|them)sel(?:f|ves)\b": "automatically, without help",
 }
 _PATTERNS = [(re.compile(phrase, re.IGNORECASE), instead) for phrase, instead in PHRASES.items()]
 # Words that a name in the code must not contain besides the phrases, with the word to use instead.
@@ -68,7 +70,8 @@ TEXTS = (
     *("*.md", "docs/**/*.md", "runbooks/**/*.md", "alerts/templates/*.tmpl"),
     *("alerts/**/*.yml", "runbooks/**/*.sh", "deploy/**/*.sh", "*.yml", "k8s/**/*.yaml", ".github/**/*.yml"),
     *("tests/fixtures/**/*.md", "findings/*.sh", "deploy/**/*.sql", "deploy/Caddyfile", "*/Dockerfile"),
-    *(".env.production.example", "app/frontend/src/app/core/texts-en.ts"),
+    *(".env.production.example", "app/frontend/src/app/core/texts-en.ts", "pyproject.toml"),
+    *("dashboards/provisioning/**/*.yml", "deploy/systemd/*", "tests/mutations/*.yml"),
 )
 # The rules of style, this module and its tests name the phrases.
 EXEMPT = ("CONTRIBUTING.md", "stack/wording.py", "tests/stack/test_wording.py")

@@ -138,7 +138,7 @@ def _record(job: AIJob, name: str) -> None:
 
 
 def adopt(job: AIJob, name: str) -> None:
-    """Record the name of a job's operation. A job that was given up in the meantime goes on."""
+    """Record the name of a job's operation. A job that was given up in the meantime continues."""
     Operation.objects.filter(job=job, name="").update(name=name, accepted_at=timezone.now())
     revive(job)
 

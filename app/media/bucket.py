@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from media.store import MissingObjectError, StoreError, pieces
 
 TIMEOUT = 10
-# Bytes of a part of a long object. S3 wants parts of at least 5 MiB.
+# Bytes of a part of a long object. S3 requires parts of at least 5 MiB.
 PART = 8 * 1024 * 1024
 MISSING = {"404", "NoSuchKey", "NotFound"}
 

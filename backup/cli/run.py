@@ -125,7 +125,7 @@ def _run_all(
 
 @contextmanager
 def _recorded(target: Target, failures: list[Failure], pings: "Pings | None") -> Iterator[None]:
-    """Note the failure of one database; the others go on."""
+    """Note the failure of one database; the others continue."""
     try:
         yield
     except StoppedError:

@@ -1,6 +1,6 @@
 """Creates the definitions of an archive in one transaction, on a server that nothing else uses.
 
-``pg_restore`` waits for the response to each statement and commits each by itself, which takes longer than the statements
+``pg_restore`` waits for the response to each statement and commits each separately, which takes longer than the statements
 when there are thousands of tables. One transaction holds a lock of each table until its end, so no other server gets it.
 """
 

@@ -74,7 +74,7 @@ def ignorable_reason(line: str, statement: str = "") -> str | None:
 
 
 def errors(lines: Iterable[str]) -> list[list[str]]:
-    """The messages that are errors and cannot be ignored, each judged by itself."""
+    """The messages that are errors and cannot be ignored, each judged separately."""
     return [
         each
         for each in messages(lines)

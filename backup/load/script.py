@@ -93,7 +93,7 @@ def check_whole(file: Path) -> None:
     databases = sum(1 for kind, _ in pieces(file) if kind == "connect")
     if databases > 1:
         raise DumpError(
-            f"{file} has {databases} databases", hint="dump each of them by itself: pg_dump NAME > NAME.sql"
+            f"{file} has {databases} databases", hint="dump each of them separately: pg_dump NAME > NAME.sql"
         )
 
 

@@ -141,7 +141,7 @@ class Listing:
         first, last = (self._place(timeline, position) for position in (start, end))
         return self.wal[first:last]
 
-    def goes_on(self, timeline: int, position: int) -> bool:
+    def continues(self, timeline: int, position: int) -> bool:
         """Whether any WAL of a timeline starts at a position or later."""
         return self._place(timeline, position) < self._place(timeline + 1, 0)
 

@@ -210,5 +210,5 @@ def _candidate(entry: Entry, window: Window, cluster: Cluster) -> Candidate:
     segment = lsn.segment_start(end - 1, cluster.archive.segment_size)
     stored = [each.stored.modified for each in listing.between(timeline, segment, end) if each.end >= end]
     later = (gap.timeline == timeline and gap.start >= end for gap in cluster.gaps)
-    goes_on = listing.goes_on(timeline, end) or any(later)
-    return Candidate(entry, window, max(stored, default=entry.manifest.taken), open=not goes_on)
+    continues = listing.continues(timeline, end) or any(later)
+    return Candidate(entry, window, max(stored, default=entry.manifest.taken), open=not continues)

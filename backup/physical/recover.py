@@ -1,6 +1,6 @@
 """Starts a server on an unpacked base backup, replays the WAL up to a target, and checks what was actually reached.
 
-The server waits at its target ("paused"). It never leaves recovery by itself: what it has reached is checked first.
+The server waits at its target ("paused"). It leaves recovery only when requested, after a check of what it has reached.
 """
 
 import re

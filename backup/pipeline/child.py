@@ -183,7 +183,7 @@ def _end_group(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
-    """Kill a program and those that it has started: pg_restore's workers would go on without it."""
+    """Kill a program and those that it has started: pg_restore's workers would continue without it."""
     started: list[int] = []
     with suppress(OSError):
         started = [

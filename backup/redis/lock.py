@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 KEY = "posthub-ops:backup:lock"
 LIFE_SECONDS = 60
 RIGHTS = f"+set +get +del +expire ~{KEY}"
-# If the server does not answer, the lock expires by itself.
+# If the server does not answer, the lock expires.
 RELEASE_SECONDS = 2.0
 
 

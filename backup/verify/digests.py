@@ -137,7 +137,7 @@ class Known:
             return None
         text, key, digest = self._objects[header]
         end = position + len(text)
-        # Where the other text goes on, this one has to end.
+        # Where the other text continues, this one has to end.
         return (end, key, digest) if data.startswith(text, position) and HEADER.match(data, end) else None
 
 

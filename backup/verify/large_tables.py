@@ -1,6 +1,6 @@
 """Digests of the rows of large tables of a throwaway server, which several of its sessions read at once.
 
-``pg_dump`` reads one table after the other in one session, and each row passes through its connection by itself. Here the
+``pg_dump`` reads one table after the other in one session, and each row passes through its connection separately. Here the
 server writes each table in pieces to files next to its data, and their bytes are digested in the order of the rows. Such a
 digest is compared only with that of the same text in an archive. If it differs, for any reason, the table is dumped.
 """

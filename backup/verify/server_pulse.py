@@ -27,7 +27,7 @@ def asked(address: Address, stop: Stop, database: str) -> Iterator[None]:
                 connection.execute("SELECT 1")
                 pulse.beat()
 
-    # It ends by itself: nothing waits for a server that is silent.
+    # It ends with the process: nothing waits for a server that is silent.
     threading.Thread(target=ask, name=f"server of {database}", daemon=True).start()
     with stop.showing(database, pulse):
         try:

@@ -147,7 +147,7 @@ def _killed_base(place: Place, seconds: float) -> None:
 
 
 def cap(place: Place, rounds: int) -> Figures:
-    """The sidecar is dead until three times the limit is written: production goes on, and the gap is recorded.
+    """The sidecar is dead until three times the limit is written: production continues, and the gap is recorded.
 
     A slot of ``pg_receivewal``, dead as well, shows what of the cost is PostgreSQL's own. Without a slot, it is measured
     twice: the difference is noise.

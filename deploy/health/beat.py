@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 
-# Docker does not stop a slow check, and starts the next one while it runs, so the check has to end by itself.
+# Docker does not stop a slow check, and starts the next one while it runs, so the check needs its own time limit.
 SECONDS = 12
 # Two intervals of DatabaseScheduler, plus a margin.
 LATEST = 420

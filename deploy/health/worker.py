@@ -10,7 +10,7 @@ import sys
 
 from config.worker_ping import answers
 
-# Docker does not stop a slow check, and starts the next one while it runs, so the check has to end by itself.
+# Docker does not stop a slow check, and starts the next one while it runs, so the check needs its own time limit.
 LONGEST = 14
 
 

@@ -11,7 +11,7 @@ cd "$root" || exit 1
 script=$(basename -- "$0")
 OPS_STACK=${OPS_STACK:-compose}
 OPS_FOLDER=${OPS_FOLDER:-$root/.ops/demo}
-# A silence ends by itself soon after a script that was killed; while a script works, it is renewed.
+# A silence is renewed while a script works, and ends soon after a script that was killed.
 SILENCE=${SILENCE:-5m}
 RENEW_SECONDS=${RENEW_SECONDS:-120}
 HEALTH_SECONDS=${HEALTH_SECONDS:-240}
@@ -194,7 +194,7 @@ lift_silence() {
   if end_silences; then
     silenced=''
   else
-    say "the silence could NOT be lifted: it ends by itself, at most $SILENCE from now"
+    say "the silence could NOT be lifted: it expires within $SILENCE"
   fi
 }
 
@@ -268,7 +268,7 @@ migrate_if_needed() {
   fi
 }
 
-if_sick="read its log, then run runbooks/$script again: it goes on from there"
+if_sick="read its log, then run runbooks/$script again: it continues from there"
 wait_until_healthy() {
   until_then=$(($(date +%s) + HEALTH_SECONDS))
   until stack_healthy; do
@@ -352,7 +352,7 @@ field() {
   printf '%s\n' "$2" | sed -n "s/^ *\"$1\": \"\(.*\)\",*\$/\1/p" | sed 's/\\\(["\\]\)/\1/g'
 }
 
-# A script leaves a mark from before its swap until it has finished. So one that was interrupted after the swap goes on
+# A script leaves a mark from before its swap until it has finished. So one that was interrupted after the swap continues
 # from there, and a swap by an earlier, finished script, or by hand, is not taken for its own.
 mark=''
 leaves_mark=''
@@ -369,8 +369,8 @@ is_marked() {
   [ -r "$mark" ] && [ "$(sed -n 1p "$mark")" = "$1" ]
 }
 
-# goes_on WHAT TIME: whether the swap at that time was one of an interrupted run of this script.
-goes_on() {
+# continues WHAT TIME: whether the swap at that time was one of an interrupted run of this script.
+continues() {
   is_marked "$1" || return 1
   since=$(date -u -d "$2" +%s)
   until=$(sed -n 4p "$mark")
@@ -382,14 +382,14 @@ goes_on() {
 # shellcheck disable=SC2154 # each script says what $nothing is
 swap() {
   case $1 in promote) whether="$2 was promoted" ;; *) whether="the databases were swapped" ;; esac
-  unchanged="It is not known whether $whether: run the script again, and it goes on from there"
+  unchanged="It is not known whether $whether: run the script again, and it continues from there"
   status=0
   sidecar_confirmed "$@" || status=$?
   case $status in
     0) unchanged='' ;;
     1)
       case $(sidecar "$@" --dry-run --json 2>/dev/null) in
-        *'"found": true'*) unchanged="The databases WERE swapped: run the script again, and it goes on from there" ;;
+        *'"found": true'*) unchanged="The databases WERE swapped: run the script again, and it continues from there" ;;
         *'"found": false'*) unchanged=$nothing ;;
       esac
       ;;

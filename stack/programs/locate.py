@@ -31,7 +31,7 @@ def find(name: str) -> Path:
     if found is None:
         raise OpsError(
             f"program {name} is missing",
-            hint=f"install it so that it is on PATH (on Debian or Ubuntu ./ops fetches {name} by itself)",
+            hint=f"install it so that it is on PATH (on Debian or Ubuntu ./ops fetches {name})",
         )
     return found
 

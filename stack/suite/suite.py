@@ -27,7 +27,7 @@ class Suite:
         folder: gets all state, and one log file per program below ``logs``.
         factor: divides all durations in the configuration of the monitoring.
         usual_ports: prefer the usual ports to random ones.
-        on_restart: called with a line when a program ended by itself and was restarted.
+        on_restart: called with a line when a program died and was restarted.
         rules_left_out: files of alert rules that Prometheus does not load, by name without the suffix.
     """
 

@@ -93,7 +93,7 @@ def test_a_silence_lasts_as_long_as_it_is_asked_to(monkeypatch: pytest.MonkeyPat
     assert datetime.fromisoformat(body["endsAt"]) - datetime.fromisoformat(body["startsAt"]) == duration
 
 
-def test_an_alert_that_is_posted_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_alert_that_is_posted_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Asked()
     client(monkeypatch, asked).post_alert({"alertname": "A"}, {"summary": "x"}, duration=timedelta(minutes=2))
     ((method, url, (alert,)),) = asked.calls

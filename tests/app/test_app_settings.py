@@ -554,7 +554,7 @@ PROMISED: dict[str, Any] = {
     # No result is stored that no one reads.
     "CELERY_TASK_IGNORE_RESULT": True,
     "CELERY_RESULT_BACKEND": None,
-    # A task can end by itself before it is ended.
+    # A task can end before it is killed.
     "CELERY_TASK_SOFT_TIME_LIMIT": 270,
     "CELERY_TASK_TIME_LIMIT": 300,
     # Caddy terminates TLS; only what our own programs ask for may come without it.

@@ -136,7 +136,7 @@ def test_the_store_is_killed(wiring: Wiring, mortal_store: ObjectStore) -> None:
         mortal_store.start()
         known |= {made} if made else set()
         assert known <= check_store(wiring.store, database)
-        # The next run succeeds by itself, and sweeps.
+        # The next run succeeds without help, and sweeps.
         again = attempt(wiring)
         assert again
         known.add(again)

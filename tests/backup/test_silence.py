@@ -514,7 +514,7 @@ def wait_until_free(server: Postgres, name: str) -> None:
             ).fetchone()
             return row == (0,)
 
-        wait_for(free, timeout=PATIENCE, what=f"the end of all sessions of {name}", hint="a run goes on")
+        wait_for(free, timeout=PATIENCE, what=f"the end of all sessions of {name}", hint="a run continues")
 
 
 def test_what_begins_after_the_deadline_gets_a_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

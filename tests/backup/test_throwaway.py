@@ -355,5 +355,5 @@ def test_the_workers_of_a_program_that_does_not_end_are_killed(
         lambda: not Path(f"/proc/{pid}").exists() or Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z",
         timeout=60,
         what="the end of the worker",
-        hint="it goes on alone",
+        hint="it continues alone",
     )

@@ -180,7 +180,7 @@ def test_any_bytes_are_a_history_or_an_error(data: bytes, timeline: int) -> None
     assert all(1 <= fork.timeline < timeline for fork in forks)
 
 
-# --- contiguity, against a model that checks each position by itself
+# --- contiguity, against a model that checks each position separately
 
 SMALL = st.builds(
     lambda timeline, start, length: Span(timeline, start, start + length),
@@ -258,7 +258,7 @@ def test_a_part_of_a_listing(wal: list[Span], timeline: int, start: int, end: in
     )
     on_it, found = [each for each in objects if each.timeline == timeline], names.Listing(objects)
     assert list(found.between(timeline, start, end)) == [each for each in on_it if start <= each.start < end]
-    assert found.goes_on(timeline, start) == any(each.start >= start for each in on_it)
+    assert found.continues(timeline, start) == any(each.start >= start for each in on_it)
 
 
 # --- windows

@@ -127,9 +127,9 @@ def test_a_lost_connection_stores_what_was_received(newest: Postgres, store: Mem
                 "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active"
             )
         stream.stores(end)
-        # And it continues by itself.
+        # And it continues without help.
         end = write(newest, 20_000)
-        until(lambda: (stream.measures.stored or 0) >= end - SEGMENT, "it goes on")
+        until(lambda: (stream.measures.stored or 0) >= end - SEGMENT, "it continues")
     assert same_as_server(newest, store, archive_of(newest), end) > 0
 
 
@@ -336,7 +336,7 @@ def _lose_slot(server: Postgres) -> None:
 
 
 def _write_past_checkpoints(server: Postgres) -> None:
-    """More than the server keeps by itself, and less than the slot's limit."""
+    """More than the server keeps without the slot, and less than the slot's limit."""
     with psycopg.connect(server.url, autocommit=True) as connection:
         for _ in range(2):
             write(server, 20_000)

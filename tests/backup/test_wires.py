@@ -320,7 +320,7 @@ def test_agreeing_to_many_deletions_includes_those_of_their_copies(
     pruned = prune(wiring, wiring.targets[0], agreed=True).deleted
     assert len(pruned) > 10
     retrying = RetryingStore(copies, RetryPolicy(attempts=1), sleep=lambda _: None)
-    # The off-site store was away then. The daily prune does not delete that many copies by itself, and says so.
+    # The off-site store was away then. The daily prune does not delete that many copies unasked, and says so.
     wiring = replace(wiring, offsite=retrying)
     prune(wiring, wiring.targets[0])
     assert ids(copies) == everything

@@ -65,7 +65,7 @@ def silent_server() -> Iterator[int]:
         server.shutdown()
 
 
-def test_a_check_ends_by_itself(silent_server: int) -> None:
+def test_a_check_has_a_time_limit(silent_server: int) -> None:
     """Otherwise Docker would start the next check next to it, until the checks use up the container's memory."""
     done = _check("answers.py", f"http://127.0.0.1:{silent_server}/")
     assert done.returncode != 0

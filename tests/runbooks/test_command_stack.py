@@ -81,7 +81,7 @@ def test_a_new_server(server: Postgres, shop: tuple[Stack, Alertmanager]) -> Non
         connection.execute("CREATE DATABASE shop")
     for unit in UNITS:
         (stack.up / unit).unlink()
-    # The app does not work yet; when it does, the script goes on after its promotion.
+    # The app does not work yet; when it does, the script continues after its promotion.
     commands = stack.file.read_text()
     stack.file.write_text(f"{commands}HEALTHY=false\nHEALTH_SECONDS=1\n")
     ended(script(stack, "new-server.sh", "--yes-i-mean", "shop"), 1, "the API is not healthy")

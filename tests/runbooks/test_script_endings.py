@@ -101,4 +101,4 @@ def test_a_server_that_does_not_answer_is_restarted(host: Host, problem: str) ->
 @pytest.mark.parametrize("fails", ["silence list", "silence end"])
 def test_a_silence_that_cannot_be_lifted_is_reported(host: Host, fails: str) -> None:
     host.run("restore.sh", "--yes-i-mean", "posthub", fails=fails)
-    ended(host, 0, "the silence could NOT be lifted: it ends by itself, at most 5m from now")
+    ended(host, 0, "the silence could NOT be lifted: it expires within 5m")

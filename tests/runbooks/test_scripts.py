@@ -254,7 +254,7 @@ def test_five_interruptions_of_a_restore_of_redis(host: Host, tmp_path: Path, st
     ],
 )
 def test_five_interruptions_on_a_new_server(host: Host, step: str, last: str) -> None:
-    """Nothing was running before, so nothing is stopped or silenced; running the script again goes on."""
+    """Nothing was running before, so nothing is stopped or silenced; running the script again continues."""
     seen = host.interrupted("new-server.sh", "--yes-i-mean", "posthub", hangs=step)
     assert host.status == 130, seen
     assert not any(call.startswith("stop") or " silence " in call for call in host.calls())
@@ -358,7 +358,7 @@ def test_a_second_rollback_is_not_a_success(host: Host) -> None:
     ended(host, 1, "was already undone at", "posthub_backup promote posthub_undone_x")
     assert host.out.splitlines()[-1].startswith("NOTHING was rolled back")
     assert not any(call.startswith("stop") or "silence add" in call for call in calls)
-    # One that was interrupted after its swap goes on.
+    # One that was interrupted after its swap continues.
     mark = host.folder / ".ops" / "runbook.lock.rollback"
     mark.write_text(f"\n{int((datetime.now(UTC) - timedelta(minutes=6)).timestamp())}\n\n")
     calls = host.run("rollback.sh", "--yes-i-mean", "posthub", RETURNED_AT=ago(5))

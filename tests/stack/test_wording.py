@@ -37,6 +37,7 @@ def phrases(text: str) -> list[str]:
             "It exists already, by another role than the owner, in another order.",
             ["exists already", "another role than", "in another order"],
         ),
+        ("the job goes on, and the alert ends by itself", ["goes on", "ends by itself"]),
         ("the heirs are not read any more, also while it runs", ["heirs", "any more", ", also while"]),
     ],
 )
@@ -56,6 +57,7 @@ def test_phrases_are_found(text: str, found: list[str]) -> None:
         "5% of 3 %s, as on the page of the cause",
         "nobody",
         "many more of theirs; another one; it already exists",
+        "what goes in, and each judged by itself",
     ],
 )
 def test_good_english_is_left_alone(text: str) -> None:
@@ -97,6 +99,7 @@ def test_names_are_read_word_by_word() -> None:
 def test_a_checkout_is_searched(tmp_path: Path) -> None:
     for name, text in {
         "docs/page.md": "It is told.\n",
+        "deploy/systemd/x.service": "# nothing of it\n",
         "runbooks/alerts/RedisDown.md": "fine\nbeside\n",
         "backup/run.py": 'x = "anew"\n',
         "tests/backup/test_run.py": "# beside\nsaid = 1\n",
@@ -109,6 +112,7 @@ def test_a_checkout_is_searched(tmp_path: Path) -> None:
     assert [problem.split(";")[0] for problem in wording.problems(tmp_path)] == [
         "docs/page.md:1 has 'told'",
         "runbooks/alerts/RedisDown.md:2 has 'beside'",
+        "deploy/systemd/x.service:1 has 'nothing of it'",
         "backup/run.py:1 has 'anew'",
         "tests/backup/test_run.py:1 has 'beside'",
         "tests/backup/test_run.py:2 has 'said'",

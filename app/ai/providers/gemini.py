@@ -156,7 +156,7 @@ def _video(answer: Any) -> str | None:
     Its `error` is a google.rpc.Status. A video that Google's filter has withheld is missing, with the reasons.
     """
     if not isinstance(answer, dict) or "name" not in answer:
-        # The operation goes on at the provider, so a strange answer does not end it here.
+        # The operation continues at the provider, so a strange answer does not end it here.
         raise TryLaterError("the response from gemini is not an operation", "invalid_response")
     if not answer.get("done"):
         return None

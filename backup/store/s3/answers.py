@@ -25,7 +25,7 @@ _OTHER_REGION = {
     "307",
     "308",
 }
-# Answers of stores that want the bucket's name in that of the host.
+# Responses of stores that require the bucket's name in the host name.
 _OTHER_ADDRESS = {"SecondLevelDomainForbidden", "InvalidPathAccess", "PathStyleNotSupported"}
 _OTHER_CLASS = {"InvalidStorageClass", "InvalidObjectState"}
 REFUSED = {

@@ -85,7 +85,7 @@ async function columns(panel, situations) {
   const raw = names.filter((name) => name === "Time" || name.startsWith("Value"));
   return [
     ...wanted.filter((name) => !names.includes(name)).map((name) => `there is no column ${name}, only ${names}`),
-    ...(raw.length ? [`columns without a name of their own: ${raw}`] : []),
+    ...(raw.length ? [`columns without their own name: ${raw}`] : []),
     ...(shown[0].length ? [] : ["it has no row"]),
   ];
 }

@@ -8,7 +8,7 @@ export const en = {
   'nav.account': 'Account',
   'nav.system': 'System',
   'nav.new': 'New post',
-  'offline.banner': 'You are offline. What you see may be out of date. The page reconnects by itself.',
+  'offline.banner': 'You are offline. What you see may be out of date. The page reconnects automatically.',
   'title.pattern': '{page} · PostHub',
 
   'state.loading': 'Loading…',
@@ -147,7 +147,7 @@ export const en = {
   'ai.running': 'Writing',
   'ai.waiting': 'The service is making it; this takes a few minutes',
   'ai.unknown': 'It is not known whether the service has started it',
-  'ai.unknownText': 'It is not requested a second time by itself, because it may cost twice. If nothing comes, request it again.',
+  'ai.unknownText': 'It is not requested again automatically, because it may cost twice. If nothing comes, request it again.',
   'ai.again': 'The service did not answer; trying again',
   'ai.succeeded': 'Ready',
   'ai.failed': 'The caption failed',
