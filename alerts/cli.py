@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from alerts import alertmanager, checks, docs_table, rules, ruletests
+from alerts import alertmanager, checks, docs_table, promtool_tests, rules
 from alerts import render as rendering
 from alerts.durations import Duration
 from alerts.example import annotations_of, labels_of
@@ -202,11 +202,11 @@ def test(programs: Programs, component: tuple[str, ...]) -> None:
 
     COMPONENT is the start of a test file's name, such as celery or backup; by default all files run.
     """
-    stems = sorted(path.stem for path in ruletests.files())
+    stems = sorted(path.stem for path in promtool_tests.files())
     unknown = [name for name in component if not any(stem.startswith(name) for stem in stems)]
     if unknown:
         raise UsageError(f"no tests for {' '.join(unknown)}", hint=", ".join(stems))
-    paths = [path for path in ruletests.files() if not component or path.stem.startswith(component)]
+    paths = [path for path in promtool_tests.files() if not component or path.stem.startswith(component)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         _report(pool.map(programs.run_rule_test, paths))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from alerts import ruletests
+from alerts import promtool_tests
 from alerts.paths import ALERTS
 from sidecar import OpsError
 
@@ -51,7 +51,7 @@ class Programs:
         """Run one file of promtool unit tests, each test with the rules that it needs."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            files = [str(each.relative_to(folder)) for each in ruletests.write(path, folder)]
+            files = [str(each.relative_to(folder)) for each in promtool_tests.write(path, folder)]
             return self.promtool("test", "rules", *files, folder=folder, what=f"rule tests {path.stem}")
 
     def _run(self, program: str, arguments: tuple[str, ...], folder: Path, what: str) -> Outcome:

@@ -6,7 +6,7 @@ from django.db.models import Q
 from django_prometheus.models import ExportModelOperationsMixin
 
 
-class AIJob(ExportModelOperationsMixin("ai_job"), models.Model):  # type: ignore[misc]
+class AIJob(ExportModelOperationsMixin("ai_job"), models.Model):  # type: ignore[misc]  # the mixin has no types
     """One request to an AI provider. Its ID is also the ID of the Celery task that runs it."""
 
     class Kind(models.TextChoices):

@@ -5,7 +5,7 @@ from django.db import models
 from django_prometheus.models import ExportModelOperationsMixin
 
 
-class Asset(ExportModelOperationsMixin("asset"), models.Model):  # type: ignore[misc]
+class Asset(ExportModelOperationsMixin("asset"), models.Model):  # type: ignore[misc]  # the mixin has no types
     """A file of a customer in the media store. This row says what it is; the store has the bytes."""
 
     class Kind(models.TextChoices):

@@ -68,7 +68,7 @@ class FolderStore:
         target = self._folder / key
         with _folder_errors():
             target.parent.mkdir(parents=True, exist_ok=True)
-            file = tempfile.NamedTemporaryFile(dir=target.parent, prefix=".", delete=False)  # noqa: SIM115
+            file = tempfile.NamedTemporaryFile(dir=target.parent, prefix=".", delete=False)  # noqa: SIM115 - closed by the next statement
         try:
             with file:
                 for chunk in chunks:

@@ -9,7 +9,7 @@ from pgvector.django import HnswIndex, VectorField
 EMBEDDING_DIMENSIONS = 768
 
 
-class Channel(ExportModelOperationsMixin("channel"), models.Model):  # type: ignore[misc]
+class Channel(ExportModelOperationsMixin("channel"), models.Model):  # type: ignore[misc]  # the mixin has no types
     """A destination of a customer's posts."""
 
     class Publisher(models.TextChoices):
@@ -35,7 +35,7 @@ class Channel(ExportModelOperationsMixin("channel"), models.Model):  # type: ign
         return self.name
 
 
-class Post(ExportModelOperationsMixin("post"), models.Model):  # type: ignore[misc]
+class Post(ExportModelOperationsMixin("post"), models.Model):  # type: ignore[misc]  # the mixin has no types
     class Status(models.TextChoices):
         DRAFT = "draft"
         SCHEDULED = "scheduled"

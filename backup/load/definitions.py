@@ -47,7 +47,7 @@ def create_at_once(
     try:
         with runner(address, check) as running, running.connection.transaction():
             for text in messages(without_commands(script)):
-                running.wait(lambda text=text: running.connection.execute(text))  # type: ignore[misc]
+                running.wait(lambda text=text: running.connection.execute(text))  # type: ignore[misc]  # mypy cannot infer the lambda
     except (DumpError, psycopg.Error) as error:
         log.info("%s: %s", _FALLBACK, without_values(text_of(error)))
         return False

@@ -23,27 +23,29 @@ def read_ahead(pieces: Iterator[bytes], *, seen: Seen, limit: int = PIECES) -> G
         seen: called in the thread with each piece, in order.
         limit: maximum number of pieces that wait.
     """
-    belt = _Belt(limit)
-    thread = threading.Thread(target=carry(_read), args=(pieces, seen, belt), name="read ahead", daemon=True)
+    pending = _BoundedQueue(limit)
+    thread = threading.Thread(
+        target=carry(_read), args=(pieces, seen, pending), name="read ahead", daemon=True
+    )
     thread.start()
     try:
-        while (piece := belt.take()) is not None:
+        while (piece := pending.take()) is not None:
             yield piece
     finally:
-        belt.closing.set()
+        pending.closing.set()
         thread.join()
 
 
-def _read(pieces: Iterator[bytes], seen: Seen, belt: "_Belt") -> None:
+def _read(pieces: Iterator[bytes], seen: Seen, pending: "_BoundedQueue") -> None:
     try:
         for piece in pieces:
             seen(piece)
-            belt.put(piece)
-            if belt.closing.is_set():
+            pending.put(piece)
+            if pending.closing.is_set():
                 return
-        belt.put(None)
+        pending.put(None)
     except BaseException as error:
-        belt.put(error)
+        pending.put(error)
 
 
 class BackgroundWriter:
@@ -60,7 +62,7 @@ class BackgroundWriter:
     def __init__(self, work: Callable[[Reader], object], *, limit: int = PIECES) -> None:
         self.failure: BaseException | None = None
         self._work = work
-        self._belt = _Belt(limit)
+        self._pending = _BoundedQueue(limit)
         self._gathered: list[bytes] = []
         self._size = 0
         self._thread = threading.Thread(target=carry(self._run), name="work behind", daemon=True)
@@ -69,7 +71,7 @@ class BackgroundWriter:
     def write(self, data: bytes) -> int:
         if len(data) >= GATHERED:
             self._hand_over()
-            self._belt.put(data)
+            self._pending.put(data)
         else:
             self._gathered.append(data)
             self._size += len(data)
@@ -94,7 +96,7 @@ class BackgroundWriter:
 
     def _hand_over(self) -> None:
         if self._gathered:
-            self._belt.put(b"".join(self._gathered))
+            self._pending.put(b"".join(self._gathered))
             self._gathered.clear()
             self._size = 0
         self._raise()
@@ -104,18 +106,18 @@ class BackgroundWriter:
             raise self.failure
 
     def _end(self) -> None:
-        self._belt.put(None)
+        self._pending.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        source = _Pieces(iter(self._belt.take, None))
+        source = _Pieces(iter(self._pending.take, None))
         try:
             self._work(source)
             while source.read():
                 pass
         except BaseException as error:
             self.failure = error
-            self._belt.closing.set()
+            self._pending.closing.set()
 
 
 class _Pieces:
@@ -128,7 +130,7 @@ class _Pieces:
         return next(self._pieces, b"")
 
 
-class _Belt:
+class _BoundedQueue:
     """A bounded queue of pieces. None marks the end."""
 
     def __init__(self, limit: int) -> None:

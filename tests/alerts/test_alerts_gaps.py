@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alerts import ruletests
+from alerts import promtool_tests
 from alerts.rules import alert, alerts
 from tests.alerts.programs import PROGRAMS
 from tests.alerts.scenarios import (
@@ -33,14 +33,14 @@ VARIANTS: dict[str, Callable[[Scenario], Scenario]] = {
 }
 
 
-COMPONENTS = sorted({path.stem.partition("_")[0] for path in ruletests.files()})
+COMPONENTS = sorted({path.stem.partition("_")[0] for path in promtool_tests.files()})
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_a_missed_scrape_and_a_restart_end_no_alert(component: str, tmp_path: Path) -> None:
     firing = [
         one
-        for path in ruletests.files()
+        for path in promtool_tests.files()
         if path.stem.partition("_")[0] == component
         for one in map(spread, scenarios(path))
         if one.firing and one.alert not in OF_THE_SCRAPE
@@ -69,7 +69,7 @@ def test_rules_mean_the_same_with_windows_without_their_left_edge(component: str
     # A silent test with a sample a minute is about one missed round; spread, it would be about four.
     asked = [
         spread(one)
-        for path in ruletests.files()
+        for path in promtool_tests.files()
         if path.stem.partition("_")[0] == component
         for one in scenarios(path)
         if one.at <= SPREAD_UP_TO and (one.firing or one.interval <= 2 * SCRAPE)
@@ -91,7 +91,7 @@ OF_NO_SERIES = {"AlertThresholdsMissing", "Watchdog"}
 
 def test_every_alert_takes_part() -> None:
     """A new alert without the cases that apply to it fails here."""
-    firing = [one for path in ruletests.files() for one in map(spread, scenarios(path)) if one.firing]
+    firing = [one for path in promtool_tests.files() for one in map(spread, scenarios(path)) if one.firing]
     names = {one.name for one in alerts()}
     assert names - {one.alert for one in firing} == set()
     missed = {one.alert for one in firing if with_missed_scrape(one).series != one.series}

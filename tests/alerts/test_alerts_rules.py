@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alerts import checks, rules, ruletests
+from alerts import checks, promtool_tests, rules
 from alerts.paths import RULES
 from alerts.rules import Record
 from tests.alerts.programs import PROGRAMS
@@ -30,7 +30,7 @@ def test_alertmanager_accepts_its_configuration() -> None:
     assert outcome.ok, outcome.output
 
 
-@pytest.mark.parametrize("path", ruletests.files(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", promtool_tests.files(), ids=lambda path: path.stem)
 def test_unit_tests_of_the_rules(path: Path) -> None:
     outcome = PROGRAMS.run_rule_test(path)
     assert outcome.ok, outcome.output

@@ -86,10 +86,10 @@ class Bucket:
             listing: the name of botocore's call.
 
         Raises:
-            StoreError: the listing ends early, or is none. What it lacks would be taken for missing.
+            StoreError: the listing ends early, or is not a listing. What it lacks would seem to be missing.
         """
         truncated = False
-        for page in self.client.get_paginator(listing).paginate(Bucket=self.name, **request):  # type: ignore[call-overload]
+        for page in self.client.get_paginator(listing).paginate(Bucket=self.name, **request):  # type: ignore[call-overload]  # the name is a variable
             self.check_listing(page, operation)
             truncated = page.get("IsTruncated", False)
             yield page

@@ -66,7 +66,7 @@ def _delete_objects(bucket: Bucket, objects: list[dict[str, str]]) -> list[Refus
 def _delete_one(bucket: Bucket, wanted: dict[str, str]) -> list[Refusal]:
     """Delete one at a time, for servers and privileges without the bulk call."""
     try:
-        bucket.client.delete_object(Bucket=bucket.name, **wanted)  # type: ignore[arg-type]
+        bucket.client.delete_object(Bucket=bucket.name, **wanted)  # type: ignore[arg-type]  # a key and perhaps a version
     except ClientError as error:
         if code_of(error) in MISSING:
             return []

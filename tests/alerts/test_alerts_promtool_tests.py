@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from alerts import ruletests
+from alerts import promtool_tests
 from sidecar import rulefile
 
 RULES: list[dict[str, Any]] = [
@@ -56,7 +56,7 @@ RULES: list[dict[str, Any]] = [
     ],
 )
 def test_what_a_test_reads_is_needed(test: dict[str, Any], names: set[str]) -> None:
-    assert ruletests.needed({"tests": [test]}, RULES) == names
+    assert promtool_tests.needed({"tests": [test]}, RULES) == names
 
 
 def test_tests_are_next_to_the_rules_they_need_and_keep_their_text(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ tests:
     (source / "tests" / "jobs.yml").write_text(tests)
     for name, content in {"b.yml": RULES[0], "a.yml": RULES[1]}.items():
         (source / "rules" / name).write_text(yaml.safe_dump(content))
-    down, another = ruletests.write(source / "tests" / "jobs.yml", target)
+    down, another = promtool_tests.write(source / "tests" / "jobs.yml", target)
     # As text, for the notation of numbers.
     assert yaml.load(down.read_text(), yaml.BaseLoader) == {
         "rule_files": ["../rules/b.yml", "../rules/a.yml"],
@@ -117,11 +117,11 @@ def rules_next_to(tests: Path) -> list[list[tuple[str | None, str, list[str]]]]:
 
 
 def test_every_test_of_the_rules_is_run(tmp_path: Path) -> None:
-    for path in ruletests.files():
+    for path in promtool_tests.files():
         folder = tmp_path / path.stem
         folder.mkdir()
         written = [
-            test for copy in ruletests.write(path, folder) for test in rulefile.document(copy)["tests"]
+            test for copy in promtool_tests.write(path, folder) for test in rulefile.document(copy)["tests"]
         ]
         tests = rulefile.document(path)["tests"]
         assert len(written) == len(tests)
