@@ -31,7 +31,7 @@ if [ "$OPS_STACK" = compose ] && [ -n "$at" ]; then
   grep -q "^BACKUP_SERVERS=." .env.production || fail "BACKUP_SERVERS is not in .env.production, and --at needs the name of the old server" "fill it in, or restore a backup: leave --at out" 2
 fi
 # On a new server, finding out why a step failed takes longer, and nothing else promotes a database.
-GOES_ON_SECONDS=86400
+CONTINUES_SECONDS=86400
 mark=$(stack_lock).new-server
 marked_as="$backup_id $database${at:+ $at}"
 in_use=''

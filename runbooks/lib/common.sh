@@ -356,7 +356,7 @@ field() {
 # from there, and a swap by an earlier, finished script, or by hand, is not taken for its own.
 mark=''
 leaves_mark=''
-GOES_ON_SECONDS=${GOES_ON_SECONDS:-3600}
+CONTINUES_SECONDS=${CONTINUES_SECONDS:-3600}
 
 # leave_mark WHAT [ID]: the lines are what is done, when this script began, the backup, and when the script ended.
 leave_mark() {
@@ -374,7 +374,7 @@ continues() {
   is_marked "$1" || return 1
   since=$(date -u -d "$2" +%s)
   until=$(sed -n 4p "$mark")
-  [ "$(sed -n 2p "$mark")" -le "$since" ] && [ "$since" -le "${until:-$since}" ] && [ $((began - since)) -lt "$GOES_ON_SECONDS" ]
+  [ "$(sed -n 2p "$mark")" -le "$since" ] && [ "$since" -le "${until:-$since}" ] && [ $((began - since)) -lt "$CONTINUES_SECONDS" ]
 }
 
 # swap promote NAME | swap rollback: afterwards, the last line says what is known. After an interruption nobody has seen
