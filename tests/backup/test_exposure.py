@@ -12,6 +12,8 @@ import requests
 
 from backup.doctor import Check, examine
 from backup.exposure import short_secrets, unencrypted
+from backup.settings import BackupSettings
+from sidecar.settings import variables
 from stack import ports
 from stack.paths import ROOT
 from stack.wait import wait_for
@@ -83,6 +85,47 @@ def test_stores_and_redis(wired: Wire) -> None:
     ]
     [check] = [each for each in examine(wired(BACKUP_REDIS_URLS="")) if each.name == "connections"]
     assert check.ok
+
+
+POSTGRES = "postgresql://u:long-password@db.example.com/shop"
+# An address without TLS for each setting that is one, with what the setting needs.
+ADDRESSES = {
+    "DATABASE_URL": {"DATABASE_URL": POSTGRES},
+    "BACKUP_DATABASE_URLS": {"BACKUP_DATABASE_URLS": f"shop={POSTGRES}"},
+    "BACKUP_REDIS_URLS": {"BACKUP_REDIS_URLS": "cache=redis://r.example.com:6379"},
+    "BACKUP_SERVERS": {
+        "BACKUP_SERVERS": f"main={POSTGRES}",
+        "BACKUP_AGE_RECIPIENTS": str(pyrage.x25519.Identity.generate().to_public()),
+    },
+    "BACKUP_NOTIFY_URLS": {"BACKUP_NOTIFY_URLS": "json://hook.example.com"},
+    **{name: {name: POSTGRES} for name in ("BACKUP_DISCOVER_URL", "BACKUP_RESTORE_URL", "BACKUP_VERIFY_URL")},
+    **{
+        name: {name: "http://plain.example.com"}
+        for name in ("BACKUP_PING_URL", "BACKUP_PING_START_URL", "BACKUP_PING_FAILURE_URL", "BACKUP_S3_ENDPOINT_URL")
+    },
+    "BACKUP_OFFSITE_S3_ENDPOINT_URL": {
+        "BACKUP_OFFSITE_STORE_URL": "s3://other",
+        "BACKUP_OFFSITE_S3_ENDPOINT_URL": "http://plain.example.com",
+    },
+}
+# They name a bucket or a folder; the endpoint is the address.
+PLACES = {"BACKUP_STORE_URL", "BACKUP_OFFSITE_STORE_URL"}
+
+
+def test_the_addresses_of_the_settings_are_known() -> None:
+    names = {each.names[0] for each in variables(BackupSettings)}
+    assert {name for name in names if name.endswith(("_URL", "_URLS", "_SERVERS"))} == {*ADDRESSES, *PLACES}
+
+
+@pytest.mark.parametrize("variable", ADDRESSES)
+def test_every_address_of_the_settings_is_looked_at(wired: Wire, variable: str) -> None:
+    assert not list(unencrypted(wired()))
+    assert len(list(unencrypted(wired(**ADDRESSES[variable])))) == 1
+
+
+def test_of_several_hosts_each_is_looked_at(wired: Wire) -> None:
+    """libpq connects to the first one that answers."""
+    assert list(unencrypted(wired(DATABASE_URL="postgresql://u@127.0.0.1,db.example.com/shop")))
 
 
 def test_secrets_that_are_too_short_to_be_masked(wired: Wire) -> None:

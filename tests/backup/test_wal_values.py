@@ -14,7 +14,8 @@ from backup.physical import slot
 from backup.physical.archive import Archive, Gap, Listing
 from backup.physical.coverage import Candidate, Coverage, Period, expected_seconds, periods
 from backup.physical.fitness import SENDERS, findings
-from backup.physical.measures import Beat, Measures
+from backup.physical.measures import Beat, Measures, Recoverable
+from backup.physical.metrics import registry
 from backup.physical.service import Watched, routes
 from backup.physical.slot import SlotStatus
 from backup.physical.spans import Span, spans
@@ -286,3 +287,83 @@ def test_while_nothing_arrives_nothing_is_known_to_be_safe() -> None:
     measures = Measures()
     measures.kept(100, now=10.0)
     assert measures.unstored_seconds(11.0) is None, "it has never streamed"
+
+
+STATUS = SlotStatus("reserved", retained_bytes=101, safe_bytes=102)
+
+
+def moment(second: int) -> datetime:
+    return datetime.fromtimestamp(second, UTC)
+
+
+def known() -> Measures:
+    """Measures of a server in which each value is another one."""
+    measures = Measures(
+        streaming=True,
+        timeline=104,
+        stored=1000,
+        latest=1105,
+        slot=STATUS,
+        cap=106,
+        uncapped=False,
+        synchronous=True,
+        clock_skew=107.5,
+        received_bytes=108,
+        stored_bytes=109,
+        objects=110,
+        gaps=111,
+        beat_stored=Beat(moment(112), 0),
+        gap_noticed=moment(113),
+        base_taken=moment(114),
+        base_proven=moment(115),
+        recoverable=Recoverable(moment(116), moment(117), moment(118), rpo=119, rto=120, replay=121),
+    )
+    measures.kept(1000, 0.0)
+    return measures
+
+
+# What each of these is worth there, except what depends on the time.
+VALUES = {
+    "backup_wal_streaming": 1,
+    "backup_wal_lag_bytes": 105,
+    "backup_wal_last_heartbeat_stored_timestamp_seconds": 112,
+    "backup_wal_slot_safe_bytes": 102,
+    "backup_wal_slot_retained_bytes": 101,
+    "backup_wal_slot_cap_bytes": 106,
+    "backup_wal_slot_uncapped": 0,
+    "backup_wal_synchronous": 1,
+    "backup_wal_timeline": 104,
+    "backup_wal_clock_skew_seconds": 107.5,
+    "backup_wal_last_gap_timestamp_seconds": 113,
+    "backup_wal_base_timestamp_seconds": 114,
+    "backup_wal_base_proven_timestamp_seconds": 115,
+    "backup_pitr_earliest_timestamp_seconds": 116,
+    "backup_pitr_latest_timestamp_seconds": 117,
+    "backup_pitr_proven_timestamp_seconds": 118,
+    "backup_pitr_rpo_seconds": 119,
+    "backup_pitr_rto_seconds": 120,
+    "backup_pitr_replay_bytes_per_second": 121,
+    "backup_wal_received_bytes_total": 108,
+    "backup_wal_stored_bytes_total": 109,
+    "backup_wal_objects_total": 110,
+    "backup_wal_gaps_total": 111,
+}
+
+
+def exposed(measures: Measures) -> dict[str, float]:
+    samples = (each for family in registry({"main": measures}).collect() for each in family.samples)
+    found = {each.name: each for each in samples}
+    assert {each.labels["server"] for each in found.values()} <= {"main"}
+    return {name: each.value for name, each in found.items()}
+
+
+def test_each_metric_of_the_stream_has_its_own_value() -> None:
+    found = exposed(known())
+    assert found.pop("backup_wal_slot_status") == 1
+    assert found.pop("backup_wal_unstored_seconds") == pytest.approx(0, abs=60)
+    assert found == VALUES
+
+
+def test_what_is_not_known_of_the_stream_is_absent() -> None:
+    counters = {name: 0.0 for name in VALUES if name.endswith("_total")}
+    assert exposed(Measures()) == {"backup_wal_streaming": 0.0, **counters}

@@ -392,6 +392,32 @@ def test_finished_jobs_keep_no_volume() -> None:
         assert spec["jobTemplate"]["spec"]["ttlSecondsAfterFinished"] <= 600, job["metadata"]["name"]
 
 
+def test_jobs_run_at_local_times_one_at_a_time_and_catch_up_on_the_same_day() -> None:
+    """Two verifications would share a disk that has room for one; without a deadline, a missed job waits for the next day."""
+    jobs = {job["metadata"]["name"]: job["spec"] for job in _of_kind("CronJob")}
+    assert set(jobs) >= {"posthub-backup", "posthub-backup-verify"}
+    for name, spec in jobs.items():
+        assert spec["concurrencyPolicy"] == "Forbid", name
+        assert spec["timeZone"] == "Europe/Prague", name
+        assert 3600 <= spec["startingDeadlineSeconds"] < 86_400, name
+        work = spec["jobTemplate"]["spec"]
+        assert 0 < work["backoffLimit"] < 6, name
+        # It ends before the next one is due.
+        assert work["activeDeadlineSeconds"] < 86_400, name
+        assert work["template"]["spec"]["restartPolicy"] == "Never", name
+
+
+def test_the_service_takes_only_a_second_backup_each_day() -> None:
+    """The first one is the job's: a backup at each start of the pod would be one at each rollout."""
+    service = next(one for one in _of_kind("Deployment") if one["metadata"]["name"] == "posthub-backup")
+    (container,) = service["spec"]["template"]["spec"]["containers"]
+    env = {each["name"]: each["value"] for each in container["env"]}
+    assert env["BACKUP_CATCH_UP"] == "false"
+    job = next(one["spec"] for one in _of_kind("CronJob") if one["metadata"]["name"] == "posthub-backup")
+    (first, second) = (int(text.split()[1]) for text in (job["schedule"], env["BACKUP_SCHEDULE"]))
+    assert abs(second - first) >= 6
+
+
 def test_a_node_can_always_be_drained() -> None:
     for budget in _of_kind("PodDisruptionBudget"):
         name, spec = budget["metadata"]["name"], budget["spec"]

@@ -189,6 +189,8 @@ def test_gzip_only_where_it_is_accepted(server: WebServer) -> None:
     zipped = requests.get(url, headers={"Accept-Encoding": "gzip"}, timeout=5, stream=True)
     assert "Content-Encoding" not in plain.headers
     assert gzip.decompress(zipped.raw.read()) == plain.content
+    # Otherwise a cache in between may give what is compressed to a client that cannot read it.
+    assert zipped.headers["Vary"] == "Accept-Encoding"
 
 
 def test_what_is_compressed_already_is_sent_as_it_is() -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sidecar.signals import Request, uninterrupted
+from sidecar.signals import Request, request_on_end, uninterrupted
 
 
 @pytest.fixture
@@ -77,6 +77,20 @@ def test_a_wait_ends_without_a_request() -> None:
     request = Request()
     assert not request.wait(0.01)
     assert not request.made
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_service_ends_on_request(number: signal.Signals) -> None:
+    """Of ``docker stop``, and of Ctrl-C where it runs in a terminal."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        request = request_on_end()
+        assert not request.wait(0)
+        signal.raise_signal(number)
+        assert request.wait(5)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 # Python drops the exception of a finalizer, in which the handler runs here.
