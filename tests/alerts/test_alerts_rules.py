@@ -79,8 +79,18 @@ FAULTS: list[tuple[Callable[[], Iterator[str]], str, Callable[[], Any], str]] = 
     ),
     (checks.own_series_exist, "alerts", _with(expr="no:such:series > 1"), "reads no:such:series"),
     (checks.own_series_exist, "records", lambda: rules.records()[1:], "which no rule records"),
-    (checks.thresholds_are_used, "thresholds", lambda: {**rules.thresholds(), "threshold:no": 1.0}, "no rule reads it"),
-    (checks.thresholds_are_used, "thresholds", lambda: {**rules.thresholds(), "threshold:no": 1.0}, "AlertThresholdsMissing"),
+    (
+        checks.thresholds_are_used,
+        "thresholds",
+        lambda: {**rules.thresholds(), "threshold:no": 1.0},
+        "no rule reads it",
+    ),
+    (
+        checks.thresholds_are_used,
+        "thresholds",
+        lambda: {**rules.thresholds(), "threshold:no": 1.0},
+        "AlertThresholdsMissing",
+    ),
     (
         checks.queue_thresholds_are_read,
         "queue_thresholds",

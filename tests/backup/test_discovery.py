@@ -2,17 +2,21 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, get_args
 
 import psycopg
 import pytest
 
-from backup.discovery import target_name
+from backup import discovery
+from backup.discovery import Discovery, target_name
+from backup.postgres.databases import Mark
+from backup.postgres.dsn import parse
 from backup.service.jobs import Jobs
 from backup.service.state import new_state
 from backup.settings import BackupSettings
 from backup.wiring import wire
 from stack.servers import Postgres
+from tests.backup.documents import NOW, SERVER, manifest
 from tests.backup.restorekit import Command
 
 # libpq takes a name such as the last one for connection parameters.
@@ -119,3 +123,82 @@ def test_a_server_that_is_down(command: Command, server: Postgres) -> None:
     done.fails(2, "Connection refused")
     checks = {each["name"]: each for each in command("doctor", "--json").json}
     assert checks["databases"]["ok"] is False
+
+
+# A database for each role that a restore gives to one.
+RESTORED = {state: f"shop_{state}" for state in get_args(Mark.model_fields["state"].annotation)}
+
+
+class Server:
+    """Stands in for the databases of a server: what it answers is decided on, not how it is asked."""
+
+    def __init__(self, *names: str, closed: tuple[str, ...] = (), identifier: str = "7") -> None:
+        self._names, self._closed, self._identifier = names, closed, identifier
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def names(self) -> list[str]:
+        return [*self._names]
+
+    def closed(self) -> list[str]:
+        return [*self._closed]
+
+    def identifier(self) -> str:
+        return self._identifier
+
+    def marks(self) -> dict[str, Mark]:
+        return {name: Mark(state=state, database="shop", moment=NOW) for state, name in RESTORED.items()}
+
+
+def found(
+    monkeypatch: pytest.MonkeyPatch,
+    server: Server,
+    skip: tuple[str, ...] = (),
+    stored: tuple[str, ...] = (),
+    backups_of: str = "7",
+) -> Discovery:
+    monkeypatch.setattr(discovery, "databases", lambda _: server)
+    made = Discovery(parse("postgresql://u@127.0.0.1/postgres"), skip, ())
+    newest = manifest(NOW, server=SERVER.model_copy(update={"system_identifier": backups_of}))
+    made.refresh(stored, lambda _: newest)
+    return made
+
+
+def test_what_restores_have_put_aside_is_not_backed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = found(monkeypatch, Server(*RESTORED.values()))
+    assert [each.name for each in made.targets] == ["shop_promoted", "shop_returned"]
+    assert set(made.aside) == {"shop_restored", "shop_before", "shop_undone"}
+
+
+def test_only_a_star_and_a_question_mark_stand_for_other_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = found(monkeypatch, Server("shop1", "shop2", "crm1", "crm22"), skip=("shop[1]", "crm?"))
+    assert [each.name for each in made.targets] == ["crm22", "shop1", "shop2"]
+    made = found(monkeypatch, Server("shop1", "shop[1]"), skip=("shop[1]",))
+    assert [each.address.database for each in made.targets] == ["shop1"]
+
+
+@pytest.mark.parametrize(
+    ("backups_of", "identifier", "is_kept"),
+    [("7", "7", True), ("8", "7", False), ("", "", False)],
+    ids=["this server's", "another server's", "not known"],
+)
+def test_a_database_that_is_gone_stays_if_its_backups_are_of_this_server(
+    monkeypatch: pytest.MonkeyPatch, backups_of: str, identifier: str, *, is_kept: bool
+) -> None:
+    server = Server("crm", identifier=identifier)
+    made = found(monkeypatch, server, stored=("crm", "shop"), backups_of=backups_of)
+    assert [each.name for each in made.targets] == (["crm", "shop"] if is_kept else ["crm"])
+
+
+def test_a_closed_database_with_backups_is_asked_for_by_its_own_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the store it has another one, if its own cannot be that of a folder."""
+    name = NAMES[2]
+    made = found(monkeypatch, Server(closed=(name,)), stored=(target_name(name),))
+    assert [each.address.database for each in made.targets] == [name]
+    assert made.closed == (name,)

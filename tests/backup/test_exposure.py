@@ -101,7 +101,12 @@ ADDRESSES = {
     **{name: {name: POSTGRES} for name in ("BACKUP_DISCOVER_URL", "BACKUP_RESTORE_URL", "BACKUP_VERIFY_URL")},
     **{
         name: {name: "http://plain.example.com"}
-        for name in ("BACKUP_PING_URL", "BACKUP_PING_START_URL", "BACKUP_PING_FAILURE_URL", "BACKUP_S3_ENDPOINT_URL")
+        for name in (
+            "BACKUP_PING_URL",
+            "BACKUP_PING_START_URL",
+            "BACKUP_PING_FAILURE_URL",
+            "BACKUP_S3_ENDPOINT_URL",
+        )
     },
     "BACKUP_OFFSITE_S3_ENDPOINT_URL": {
         "BACKUP_OFFSITE_STORE_URL": "s3://other",

@@ -26,6 +26,7 @@ from tests.sidecar.markup import HOSTILE, Page
 
 STAGES = {"download": 3.0, "restore": 60.0, "compare": 2.0}
 DAY = timedelta(days=1)
+DIFFERENCE = Difference(kind="rows", object="public.orders", expected="2", found="1")
 
 
 class Service:
@@ -170,6 +171,52 @@ def test_the_page_of_a_backup_has_what_its_verification_found(service: Service) 
     assert page.text.index("public.orders 41,000") < page.text.index("public.carts 7")
     assert f"/backup/{first.id}" in page.links
     assert "Restored and compared on" in service.page(f"/backup/{first.id}").text
+
+
+def test_the_page_of_a_backup_names_all_that_it_leaves_out(service: Service) -> None:
+    left_out = {
+        "notes": ("the server was a standby",),
+        "excluded_tables": ("public.sessions",),
+        "excluded_rows": ("public.events: older than 30 days",),
+    }
+    made = service.proven("shop", DAY, **left_out)
+    text = service.page(f"/backup/{made.id}").text
+    assert f"Left out {' '.join(each for (each,) in left_out.values())}" in text
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict", "restored"),
+    [
+        ({}, "Restored and compared on", "restore took 1 min 03 s"),
+        (
+            {"ok": False, "differences": (DIFFERENCE,)},
+            "Its verification failed: 1 difference",
+            "restore took –",
+        ),
+        ({"ok": False, "unprovable": ("no pgvector",)}, "It could not be verified here", "restore took –"),
+        (None, "Not verified yet", "restore took –"),
+    ],
+    ids=["passed", "failed", "unprovable", "unverified"],
+)
+def test_only_a_restore_that_was_proven_has_a_duration(
+    service: Service, found: dict[str, Any] | None, verdict: str, restored: str
+) -> None:
+    made = manifest(NOW - DAY)
+    put(service.store, made, proven=False)
+    if found is not None:
+        service.report(made, **found)
+    text = service.page(f"/backup/{made.id}").text
+    assert verdict in text
+    assert restored in text
+    assert "encrypted NOT encrypted" in text
+
+
+def test_the_newest_proof_says_how_long_a_restore_takes(service: Service) -> None:
+    well(service, "crm")
+    (made,) = (service.proven("shop", DAY),)
+    service.report(made, finished=NOW, stages={"download": 1.0, "restore": 4.0})
+    assert "restore took 5.0 s" in service.page(f"/backup/{made.id}").text
+    assert "verified 5.0 s main" in service.page("/database/shop").text
 
 
 @pytest.mark.parametrize("path", ["/backup/nothing", "/database/nothing", "/backup/%3Cscript%3E"])

@@ -118,6 +118,20 @@ def test_workers_and_a_dead_one_first(pipeline: Pipeline) -> None:
     assert text.index("dead@b down 0 – 40") < text.index("alive@a up 3 8 40 1.50 5.0 s ago default, mail")
 
 
+def test_the_cards_add_up_what_all_have(pipeline: Pipeline) -> None:
+    lengths = {"a": Queue(20, 0, 5.0), "b": Queue(3, 0, 95.0), "unknown": Queue(None, None, None)}
+    pipeline.queues.update(Snapshot(lengths))
+    take(pipeline, beat_of("one@a"), beat_of("two@b", active=4))
+    for name, size in (("one@a", 8), ("two@b", 2)):
+        answered = pipeline.state.roster.answered(name, time.monotonic())
+        assert answered is not None
+        answered.pool_size = size
+    text = shown(pipeline).text
+    assert "workers up 2 of 2 tasks running 7 of 10 processes" in text
+    assert "waiting in queues 23 the oldest for 1 min 35 s" in text
+    assert "events counted 2 " in text
+
+
 def test_tasks_with_their_rates_and_the_last_failures(pipeline: Pipeline) -> None:
     run(pipeline, 0)
     assert "shop.add default – 1 0 0 0.50 s" in shown(pipeline).text

@@ -27,7 +27,14 @@ def exposed(
 def test_each_metric_of_the_stream_has_its_own_value() -> None:
     state, backlog = EventState(), Backlog(limit=1000)
     heartbeat = {"type": "worker-heartbeat", "hostname": "w@h", "pid": 1, "freq": 2, "timestamp": NOW}
-    task = {"type": "task-sent", "hostname": "web", "uuid": "1", "name": "add", "queue": "q", "timestamp": NOW}
+    task = {
+        "type": "task-sent",
+        "hostname": "web",
+        "uuid": "1",
+        "name": "add",
+        "queue": "q",
+        "timestamp": NOW,
+    }
     events = [typed(each) for each in (heartbeat, heartbeat, task)]
     state.take(events, time.monotonic(), NOW)
     # It replies to inspect and has sent no heartbeat, so what it started is not known.

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from http import HTTPStatus
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -55,6 +56,13 @@ def test_a_job_is_as_healthy_as_its_worst_target(replies: Replies) -> None:
         "targets", {"activeTargets": [{"labels": {"job": job}, "health": health} for job, health in found]}
     )
     assert Prometheus(replies.url).targets() == {"a": "down", "b": "up", "c": "unknown"}
+
+
+@pytest.mark.parametrize("order", list(permutations(("down", "unknown", "up"), 2)))
+def test_the_worst_is_down_then_unknown_in_whatever_order(replies: Replies, order: tuple[str, str]) -> None:
+    targets = [{"labels": {"job": "a"}, "health": health} for health in order]
+    replies.say("targets", {"activeTargets": targets})
+    assert Prometheus(replies.url).targets() == {"a": "down" if "down" in order else "unknown"}
 
 
 @pytest.mark.parametrize("states", [("firing", "pending"), ("pending", "firing")])

@@ -33,6 +33,14 @@ def test_a_file_variable_is_read_and_stripped(tmp_path: Path) -> None:
     assert "s3cret" not in repr(settings)
 
 
+@pytest.mark.parametrize("content", ["", "  \n"])
+def test_an_empty_file_counts_as_not_given(content: str, tmp_path: Path) -> None:
+    """As an empty variable does: a secret that is not used is mounted as an empty file."""
+    (tmp_path / "token").write_text(content)
+    settings = Example.load({"EX_URL": "x", "EX_TOKEN_FILE": str(tmp_path / "token")})
+    assert settings == Example.load({"EX_URL": "x", "EX_TOKEN": ""}) == Example.load({"EX_URL": "x"})
+
+
 def test_the_error_for_an_unreadable_file_names_variable_and_path() -> None:
     with pytest.raises(UsageError, match=r"EX_TOKEN_FILE=/nowhere/token cannot be read"):
         Example.load({"EX_URL": "x", "EX_TOKEN_FILE": "/nowhere/token"})
