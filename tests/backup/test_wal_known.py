@@ -114,6 +114,24 @@ def test_the_end_of_each_stretch_is_looked_at() -> None:
     assert place.wholes == 1
 
 
+def test_pieces_that_are_replaced_behind_the_end_are_found() -> None:
+    """Uploads overtake each other, so the last segment may be stored before the one in front of it is whole."""
+    place, number = Place(), COUNT // 16 * 16
+    place.put([*range(number - 1), number])
+    middle = number * SIZE - SIZE // 2
+    pieces = [
+        place.archive.wal_key(1, start, end, "a" * 64)
+        for start, end in ((middle - SIZE // 2, middle), (middle, middle + SIZE // 2))
+    ]
+    for key in pieces:
+        place.store.put(key, b"")
+    assert place.known.read(NEWEST) == place.there()
+    place.store.delete(pieces)
+    place.put([number - 1])
+    assert place.known.read(NEWEST) == place.there()
+    assert place.wholes == 1
+
+
 def test_many_holes_and_little_wal_are_listed_whole() -> None:
     holes, few = Place(), Place()
     holes.put(number for number in range(COUNT + 100) if number % 500)

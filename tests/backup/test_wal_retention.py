@@ -111,6 +111,33 @@ def test_the_segment_in_which_a_base_begins_is_kept_from_its_first_byte() -> Non
     assert not set(pieces) & set(decided.deletions)
 
 
+def test_the_segment_in_which_an_older_base_ends_is_kept_to_its_last_byte() -> None:
+    """The file is handed over whole, although only its first part is needed."""
+    end = 10 * SEGMENT + 2
+    old = Stored("piece", 1, NOW - 30 * DAY)
+    pieces = [WalObject(1, 10 * SEGMENT, end, "0" * 32, old), WalObject(1, end, end + 2, "0" * 32, old)]
+    wal = [*objects([Span(1, 0, 10 * SEGMENT)]), *pieces, *objects([Span(1, 11 * SEGMENT, 40 * SEGMENT)])]
+    bases = [base("old", 10 * SEGMENT, end, 30), base("anchor", 30 * SEGMENT, 30 * SEGMENT + 2, 10)]
+    decided = plan(bases, wal, KEEP, NOW, segment_size=SEGMENT)
+    assert {each.start // SEGMENT for each in decided.deletions} >= set(range(11, 30))
+    assert not set(pieces) & set(decided.deletions)
+
+
+def test_a_base_backup_whose_wal_ends_where_it_ends_is_whole() -> None:
+    """What follows may be lost; the base backup is recoverable all the same."""
+    wal = objects([Span(1, 0, 20 * SEGMENT), Span(1, 30 * SEGMENT, 40 * SEGMENT)])
+    whole = base("a", 18 * SEGMENT + 1, 20 * SEGMENT, 10)
+    assert plan([whole], wal, KEEP, NOW, segment_size=SEGMENT).since == "a"
+    cut = base("a", 18 * SEGMENT + 1, 20 * SEGMENT + 1, 10)
+    assert plan([cut], wal, KEEP, NOW, segment_size=SEGMENT).blocked
+
+
+def test_only_a_proven_base_after_a_gap_allows_deletion() -> None:
+    wal = objects([Span(1, 0, 40 * SEGMENT)])
+    bases = [base("b", 100, 104, 10), base("c", 156, 158, 0, proven=False)]
+    assert plan(bases, wal, KEEP, NOW, segment_size=SEGMENT, last_gap=NOW - DAY).blocked
+
+
 def test_a_damaged_manifest_blocks() -> None:
     wal = objects([Span(1, 0, 40 * SEGMENT)])
     decided = plan([base("b", 100, 104, 10)], wal, KEEP, NOW, segment_size=SEGMENT, problems=["damaged"])
