@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 import requests
+from click.testing import CliRunner
 
+from alerts import alertmanager
 from alerts.alertmanager import TIMEOUT, Alertmanager, matcher
+from alerts.cli import main
 from alerts.login import Login
 from sidecar import OpsError
 
@@ -128,3 +131,20 @@ def test_the_login_is_used_and_a_refusal_is_an_error(monkeypatch: pytest.MonkeyP
     with pytest.raises(OpsError, match="does not answer: ConnectionError") as error:
         client(monkeypatch, fails).alerts()
     assert "secret" not in json.dumps([error.value.message, error.value.hint])
+
+
+@pytest.mark.parametrize("labels", [(), ("--label", "drill=false"), ("--label", "drill=")])
+def test_what_is_fired_by_hand_is_a_drill_whatever_its_labels(
+    monkeypatch: pytest.MonkeyPatch, labels: tuple[str, ...]
+) -> None:
+    """Without the label it would inhibit real alerts, and wake people as a real one."""
+    posted: list[dict[str, str]] = []
+    server = SimpleNamespace(
+        url="http://h:9093",
+        post_alert=lambda given, *_, **__: posted.append(given),
+        fate_of=lambda _: (["pager"], []),
+    )
+    monkeypatch.setattr(alertmanager, "find", lambda _: server)
+    done = CliRunner().invoke(main, ["fire", "RedisDown", *labels])
+    assert done.exit_code == 0, done.output
+    assert [each["drill"] for each in posted] == ["true"]

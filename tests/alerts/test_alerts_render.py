@@ -102,12 +102,24 @@ def test_only_the_owner_reads_the_result_and_nothing_secret_is_printed(
     assert (target.parent / "templates" / "posthub.tmpl").is_file()
 
 
-def test_no_receiver_at_all_is_reported_loudly(tmp_path: Path) -> None:
-    done = CliRunner().invoke(
+@pytest.mark.parametrize(
+    ("given", "is_reported"),
+    [
+        ({}, True),
+        ({"ALERTMANAGER_HEARTBEAT_URL": "https://ping.test/x"}, True),
+        ({"ALERTMANAGER_WEBHOOK_URL": "https://hook.test/x"}, False),
+    ],
+    ids=["none", "the dead man's switch", "a webhook"],
+)
+def test_no_receiver_at_all_is_reported_loudly(
+    tmp_path: Path, given: dict[str, str], *, is_reported: bool
+) -> None:
+    """The dead man's switch tells nobody about an alert."""
+    done = CliRunner(env=given).invoke(
         main, ["render", "--output", str(tmp_path / "a.yml"), "--secrets", str(tmp_path)]
     )
     assert done.exit_code == 0
-    assert "no one is notified" in done.output
+    assert ("no one is notified" in done.output) == is_reported
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyrage
 import pytest
 
 from backup import hooks
@@ -22,6 +23,7 @@ from backup.catalogue.manifest import (
     Tablespace,
 )
 from backup.catalogue.records import Difference
+from backup.cli import common
 from backup.engine import PreflightResult
 from backup.errors import DumpError, PreflightError, SpaceError, StoreAccessError, StoreError
 from backup.hooks import HURRIED_SECONDS, SECONDS, around
@@ -31,11 +33,13 @@ from backup.replication.merged import merged
 from backup.restore.database import needed
 from backup.restore.loss import MAX_SHOWN, Change, Rows, judge, table
 from backup.run import _spools, check_clock, check_room, destination
+from backup.settings import BackupSettings
 from backup.store import MemoryStore
-from backup.targets import ServerTarget
+from backup.targets import PostgresTarget, ServerTarget, servers
 from backup.verify.provable import afterwards
 from backup.verify.redis import compare_keys, notes
 from backup.verify.verifier import _retain
+from sidecar import UsageError
 from tests.backup.documents import BASE_ROLES, NOW, attempt, manifest, put, report
 from tests.backup.test_wires import wired
 
@@ -343,3 +347,58 @@ def test_what_is_in_both_stores_counts_once() -> None:
     assert found.backups[0] == moved
     assert [one.totals for one in found.attempts] == [{"success": 3}, {"success": 4}]
     assert found.read == NOW
+
+
+@pytest.mark.parametrize(
+    ("typed", "agreed"),
+    [
+        (["shop"], True),
+        (["crm", "yes", "shop"], True),
+        (["shop_before", "Shop", "sho"], False),
+        (["", "shop ", "y"], False),
+    ],
+)
+def test_only_the_whole_name_confirms_a_replacement(
+    monkeypatch: pytest.MonkeyPatch, typed: list[str], *, agreed: bool
+) -> None:
+    answers = iter(typed)
+    monkeypatch.setattr(common.sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(common.click, "prompt", lambda *_, **__: next(answers))
+    if agreed:
+        common.confirm("All rows are replaced.", "shop", None)
+    else:
+        with pytest.raises(UsageError, match="is not shop; nothing was changed"):
+            common.confirm("All rows are replaced.", "shop", None)
+    assert list(answers) == []
+
+
+@pytest.mark.parametrize("given", ["crm", "shop_before", "Shop", ""])
+def test_a_name_that_was_given_is_compared_and_never_asked_for(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setattr(common.click, "prompt", lambda *_, **__: pytest.fail("it asks"))
+    common.confirm("", "shop", "shop")
+    with pytest.raises(UsageError, match="is not shop"):
+        common.confirm("", "shop", given)
+    monkeypatch.setattr(common.sys.stdin, "isatty", lambda: False, raising=False)
+    with pytest.raises(UsageError, match="without a terminal"):
+        common.confirm("", "shop", None)
+
+
+@pytest.mark.parametrize(
+    ("password", "is_secret"), [("posthub", False), ("backup", False), ("main", False), ("backup1", True)]
+)
+def test_a_password_that_is_a_public_name_is_not_masked(password: str, *, is_secret: bool) -> None:
+    """Otherwise the name of the database, of its user or of its folder would be masked in every message."""
+    address = parse(f"postgresql://backup:{password}@db/posthub")
+    assert PostgresTarget("main", address).secrets == ([password] if is_secret else [])
+
+
+def test_a_session_of_the_stream_is_never_in_productions_database() -> None:
+    """It would keep a promotion from renaming that."""
+    given = {
+        "BACKUP_SERVERS": "main=postgresql://wal@db/posthub",
+        "BACKUP_AGE_RECIPIENTS": str(pyrage.x25519.Identity.generate().to_public()),
+    }
+    (found,) = servers(BackupSettings.load(given))
+    assert (found.name, found.address.database) == ("main", "postgres")

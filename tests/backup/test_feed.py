@@ -62,6 +62,25 @@ def test_what_cannot_be_fetched_stops_the_server(tmp_path: Path) -> None:
         assert "is missing" in str(feed.failure)
 
 
+def test_a_file_that_cannot_be_handed_over_stops_the_server(tmp_path: Path) -> None:
+    """Such as on a full disk: with any other code, the server would take it for the end of the WAL."""
+    folder, own = folders(tmp_path)
+    with Feed(folder, NAMES[:2], fetch, server=own) as feed:
+        (own / "RECOVERYXLOG").mkdir()
+        (own / "RECOVERYXLOG" / NAMES[0]).mkdir()
+        assert asked(feed, own, NAMES[0]) == 255
+
+
+def test_histories_are_fetched_before_the_segments_that_wait(tmp_path: Path) -> None:
+    """The server asks for them first, and takes no segment until it has them."""
+    folder, own = folders(tmp_path)
+    history = "00000002.history"
+    with Feed(folder, [*NAMES[:18], history], fetch, server=own) as feed:
+        until((feed.ready / history).exists, "the history is there")
+        assert asked(feed, own, history) == 0
+        assert asked(feed, own, history) == 0, "the server asks twice"
+
+
 @pytest.mark.parametrize(
     "trick", ["ln -s {outside} {own}/x; mv {own}/x {own}/taken-*", "rm {own}/taken-*; mkfifo {own}/taken-x"]
 )

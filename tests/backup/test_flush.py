@@ -61,6 +61,22 @@ def test_what_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.
             flusher.finish()
 
 
+def test_a_link_that_takes_the_place_of_a_file_is_not_followed(tmp_path: Path, synced: set[int]) -> None:
+    """Code in the server may replace a file after it was found."""
+    outside, folder = tmp_path / "outside", tmp_path / "data"
+    outside.touch()
+    folder.mkdir()
+    (folder / "file").touch()
+
+    def replace() -> None:
+        (folder / "file").unlink(missing_ok=True)
+        (folder / "file").symlink_to(outside)
+
+    with pytest.raises(RecoveryError, match="could not be written to the disk"):
+        sync_all(folder, replace)
+    assert outside.stat().st_ino not in synced
+
+
 def test_a_sync_ends_on_request(tmp_path: Path, synced: set[int]) -> None:
     for number in range(2 * flush._TOGETHER):
         (tmp_path / str(number)).touch()
