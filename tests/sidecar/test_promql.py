@@ -51,6 +51,9 @@ def test_a_matcher_decides_as_prometheus_does() -> None:
     labels = {"status": "500"}
     assert Matcher("status", "=~", "5..").matches(labels)
     assert not Matcher("status", "!~", "5..").matches(labels)
+    # The whole value must match.
+    assert not Matcher("status", "=~", "50|00").matches(labels)
+    assert Matcher("status", "!~", "50|00").matches(labels)
     assert Matcher("view", "!=", "x").matches(labels)
     assert not Matcher("view", "=", "x").matches(labels)
     assert not Selector("a", (Matcher("status", "=", "500"), Matcher("view", "!=", ""))).matches(labels)
