@@ -1,12 +1,14 @@
 """Decisions on values alone: what a promotion would lose, where a backup goes, keys of Redis, hooks, lineage, manifests."""
 
 import shutil
+import sys
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import pyrage
 import pytest
 
@@ -362,8 +364,8 @@ def test_only_the_whole_name_confirms_a_replacement(
     monkeypatch: pytest.MonkeyPatch, typed: list[str], *, agreed: bool
 ) -> None:
     answers = iter(typed)
-    monkeypatch.setattr(common.sys.stdin, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(common.click, "prompt", lambda *_, **__: next(answers))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(click, "prompt", lambda *_, **__: next(answers))
     if agreed:
         common.confirm("All rows are replaced.", "shop", None)
     else:
@@ -376,11 +378,11 @@ def test_only_the_whole_name_confirms_a_replacement(
 def test_a_name_that_was_given_is_compared_and_never_asked_for(
     monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
-    monkeypatch.setattr(common.click, "prompt", lambda *_, **__: pytest.fail("it asks"))
+    monkeypatch.setattr(click, "prompt", lambda *_, **__: pytest.fail("it asks"))
     common.confirm("", "shop", "shop")
     with pytest.raises(UsageError, match="is not shop"):
         common.confirm("", "shop", given)
-    monkeypatch.setattr(common.sys.stdin, "isatty", lambda: False, raising=False)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
     with pytest.raises(UsageError, match="without a terminal"):
         common.confirm("", "shop", None)
 
