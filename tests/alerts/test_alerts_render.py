@@ -114,7 +114,7 @@ def test_only_the_owner_reads_the_result_and_nothing_secret_is_printed(
 def test_no_receiver_at_all_is_reported_loudly(
     tmp_path: Path, given: dict[str, str], *, is_reported: bool
 ) -> None:
-    """The dead man's switch tells nobody about an alert."""
+    """The dead man's switch notifies nobody of an alert."""
     done = CliRunner(env=given).invoke(
         main, ["render", "--output", str(tmp_path / "a.yml"), "--secrets", str(tmp_path)]
     )

@@ -124,7 +124,7 @@ def test_the_segment_in_which_an_older_base_ends_is_kept_to_its_last_byte() -> N
 
 
 def test_a_base_backup_whose_wal_ends_where_it_ends_is_whole() -> None:
-    """What follows may be lost; the base backup is recoverable all the same."""
+    """What follows may be lost; the base backup is still recoverable."""
     wal = objects([Span(1, 0, 20 * SEGMENT), Span(1, 30 * SEGMENT, 40 * SEGMENT)])
     whole = base("a", 18 * SEGMENT + 1, 20 * SEGMENT, 10)
     assert plan([whole], wal, KEEP, NOW, segment_size=SEGMENT).since == "a"
