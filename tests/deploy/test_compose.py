@@ -397,17 +397,10 @@ def test_what_depends_waits_for_health(production: dict[str, Any]) -> None:
             assert how["condition"] == expected, f"{name} → {other}"
 
 
-def test_the_app_starts_after_its_migrations_and_its_servers(production: dict[str, Any]) -> None:
-    """Otherwise a worker that is quicker than the migrations fails tasks on columns that do not exist."""
-    needed = {"posthub_migrate", *DATA}
-    app = {
-        name: set(service.get("depends_on") or {})
-        for name, service in production["services"].items()
-        if "/api:" in service["image"] and name != "posthub_migrate"
-    }
-    assert {"posthub_api_prod", "posthub_celery_worker", "posthub_celery_beat"} <= set(app)
-    assert {name: needed - others for name, others in app.items() if not needed <= others} == {}
-    assert "posthub_postgres_prod" in production["services"]["posthub_migrate"]["depends_on"]
+def test_the_app_starts_after_its_servers_and_with_its_secrets(production: dict[str, Any]) -> None:
+    needed = {"posthub_init", *DATA}
+    for name in LOADS_DJANGO[1:]:
+        assert needed <= set(production["services"][name]["depends_on"]), name
 
 
 def test_what_does_not_need_the_app_starts_next_to_it(production: dict[str, Any]) -> None:
