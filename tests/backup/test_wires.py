@@ -164,6 +164,7 @@ def test_every_object_of_a_backup_is_locked(lock: FakeLock, tmp_path: Path) -> N
 
 def test_every_object_of_an_imported_dump_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreign, "_describe", lambda *_: ({"client": "18.6", "server": SERVER}, []))
+    monkeypatch.setattr(foreign, "_statements", lambda *_: iter(()))
     file, store = tmp_path / "old.dump", MemoryStore()
     file.write_bytes(b"PGDMP and so on")
     wiring = wired(tmp_path, store, BACKUP_S3_OBJECT_LOCK_DAYS="7")
