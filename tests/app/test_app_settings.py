@@ -435,6 +435,14 @@ class TestEnvironment:
         monkeypatch.setenv("X", url)
         assert env.address("X", "", queues.BROKERS) == url
 
+    @pytest.mark.parametrize("url", ["redis://cache:0/0", "redis://cache:6379/0#x", "redis://cache:x/0"])
+    def test_an_address_that_cannot_be_reached_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, url: str
+    ) -> None:
+        monkeypatch.setenv("X", url)
+        with pytest.raises(ConfigError, match="X is not a valid address"):
+            broker("X")
+
     def test_levels_and_origins(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("X", "debug")
         assert env.level("X", "INFO") == "DEBUG"

@@ -47,6 +47,15 @@ def test_secrets_are_the_passwords() -> None:
     assert set(settings.secrets()) == {"hidden-word", "other-word"}
 
 
+def test_two_brokers_have_two_names() -> None:
+    with pytest.raises(UsageError, match="two brokers have the same name: a, b, a"):
+        load(CE_BROKER_URL="a=redis://h/1 b=redis://h/2 a=redis://i/1").brokers()
+
+
+def test_a_worker_without_heartbeats_may_miss_two_replies() -> None:
+    assert load(CELERY_EXPORTER_INSPECT_INTERVAL="20").liveness().reply_timeout == 50.0
+
+
 def with_apis(brokers: str, apis: str) -> ExporterSettings:
     return load(CE_BROKER_URL=brokers, CELERY_EXPORTER_RABBITMQ_API_URL=apis)
 
@@ -119,6 +128,7 @@ def test_wrong_buckets(buckets: str) -> None:
         ("postgresql://u@h/db", "postgresql://u@h/db"),
         ("postgis://u@h/db", "postgresql://u@h/db"),
         ("postgresql+psycopg://u@h/db", "postgresql://u@h/db"),
+        ("PostgreSQL://u@h/db", "postgresql://u@h/db"),
         ("mysql://u@h/db", None),
         ("sqlite:////tmp/db.sqlite3", None),
     ],

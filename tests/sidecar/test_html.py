@@ -94,3 +94,8 @@ def test_nothing_known_is_an_empty_chart() -> None:
 def test_spans_stay_inside() -> None:
     drawn = svg.spans([svg.Span(-10, 5, "good", "a"), svg.Span(9, 99, "bad", "b")], "two", begin=0, end=10)
     assert re.findall(r' x="([\d.]+)" y="8" width="([\d.]+)"', drawn) == [("0", "500"), ("900", "100")]
+
+
+def test_a_short_span_and_one_that_begins_after_the_end_are_seen() -> None:
+    drawn = svg.spans([svg.Span(5, 5, "bad", "a"), svg.Span(12, 13, "bad", "b")], "two", begin=0, end=10)
+    assert re.findall(r' x="([\d.]+)" y="8" width="([\d.]+)"', drawn) == [("500", "2"), ("1000", "2")]
