@@ -188,15 +188,15 @@ def _schemas(statements: Iterable[bytes]) -> list[str]:
 
     A dump with extensions is complete: they may create schemas, too.
     """
-    there, used = {b"public"}, dict[bytes, None]()
+    there, used = {"public"}, dict[str, bytes]()
     for statement in statements:
         if _EXTENSION.match(statement):
             return []
         if found := _SCHEMA.match(statement):
-            there.add(found["schema"])
+            there.add(unquoted(found["schema"]))
         elif found := _TABLE.match(statement):
-            used[found["schema"]] = None
-    return [name.decode(errors="surrogateescape") for name in used if name not in there]
+            used[unquoted(found["schema"])] = found["schema"]
+    return [quoted.decode(errors="surrogateescape") for name, quoted in used.items() if name not in there]
 
 
 def _check_rows(programs: Programs, archive: Path, loaded: script.Loaded, check: Callable[[], None]) -> None:

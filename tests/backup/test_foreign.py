@@ -182,6 +182,15 @@ def test_dumps_of_some_tables(
     )
 
 
+@pytest.mark.parametrize("options", [["-Fc"], ["-Fp"]], ids=["archive", "script"])
+def test_names_that_are_all_quoted(
+    options: list[str], command: Command, postgres: Postgres, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    name = new_database("CREATE TABLE t (a int); INSERT INTO t VALUES (7)", "quoted")
+    file = dumped(postgres, name, tmp_path / "old.dump", *options, "--quote-all-identifiers")
+    command("import", str(file), "--as", "old-quoted").passes("1 table, 1 row")
+
+
 @pytest.mark.parametrize("packed", [gzip.compress, zstandard.compress])
 def test_a_compressed_file(
     packed: Callable[[bytes], bytes],
