@@ -56,6 +56,8 @@ _TABLE = re.compile(
     + rb")"
 )
 _DEFINITION = re.compile(rb"CREATE (?:UNLOGGED |FOREIGN )?TABLE ")
+_ORDINARY = re.compile(rb"CREATE (?:UNLOGGED )?TABLE (?P<schema>" + NAME + rb")\.(?P<name>" + NAME + rb") ")
+_PARTITIONED = re.compile(rb"\)\nPARTITION BY [^\n]*;\s*$")
 # An entry of an archive's list: the owner or the rights of large objects.
 _OF_LARGE_OBJECT = re.compile(rb"\d+; \d+ \d+ (?:BLOB(?: METADATA)? - |ACL - LARGE OBJECTS? )")
 _EXTENSION = re.compile(rb"CREATE EXTENSION IF NOT EXISTS (?P<name>" + NAME + rb") ")
@@ -349,6 +351,7 @@ def _describe(programs: Programs, file: Path, check: Callable[[], None]) -> tupl
         "extensions": tuple(_extensions(statements)),
         "roles": tuple(roles),
         "tables": tables,
+        "excluded_rows": tuple(_without_rows(statements, tables)),
     }
     return fields_of_manifest, list(roles.values())
 
@@ -372,6 +375,18 @@ def _tables(programs: Programs, file: Path, check: Callable[[], None]) -> Iterat
             yield Table(
                 schema=exact[0] if same else schema, name=exact[1] if same else name, rows=digest.rows
             )
+
+
+def _without_rows(statements: Iterable[bytes], counted: Iterable[Table]) -> Iterator[str]:
+    """The tables that a dump defines, and whose rows it does not have (``--exclude-table-data``)."""
+    there = {table.label for table in counted}
+    for statement in statements:
+        found = _ORDINARY.match(statement)
+        if found is None or _PARTITIONED.search(statement):
+            continue
+        label = f"{unquoted(found['schema'])}.{unquoted(found['name'])}"
+        if label not in there:
+            yield label
 
 
 def _in_a_comment(name: str) -> str:

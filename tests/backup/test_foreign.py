@@ -101,6 +101,17 @@ def test_every_form(
     assert not list(tmp_path.glob("posthub*"))
 
 
+@pytest.mark.parametrize("table", ["p1", "t"])
+def test_a_table_without_its_rows(
+    table: str, command: Command, postgres: Postgres, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    name = new_database(AWKWARD, "rowless")
+    file = dumped(postgres, name, tmp_path / "old.dump", "-Fc", f"--exclude-table-data={table}")
+    command.passed("import", str(file), "--as", "old-rowless")
+    report = command("verify", "latest", "-d", "old-rowless", "--json").json
+    assert (report["differences"], report["unprovable"]) == ([], [])
+
+
 LARGE_OBJECTS = """
 SELECT lo_from_bytea(12, ''), lo_from_bytea(13, 'x'); CREATE ROLE of_large_objects; CREATE ROLE reads_large_objects;
 ALTER LARGE OBJECT 12 OWNER TO of_large_objects; GRANT SELECT ON LARGE OBJECT 13 TO reads_large_objects;
