@@ -10,6 +10,7 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -137,33 +138,46 @@ def take_in(wiring: Wiring, name: str, file: Path, progress: Progress = silent) 
             hint="choose another name with --as",
         )
     with private_folder(wiring.settings.work_dir) as folder:
-        taken = _last_changed(file)
-        file = decompressed(file, folder, guarded(wiring, folder))
-        form = _format(file)
-        if form == "custom" and not _schemas(_statements(wiring.programs, file, wiring.stop.check)):
-            return _store(wiring, name, file, taken, _NOTES, progress)
-        archive = folder / layout.ARCHIVE
-        notes = (*_NOTES, *_convert(wiring, file, form, archive))
-        return _store(wiring, name, archive, taken, notes, progress)
+        with _readable(file):
+            taken = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+            file = decompressed(file, folder, guarded(wiring, folder))
+            form = _format(file)
+        statements = _contents(wiring, file, form)
+        notes: tuple[str, ...] = _NOTES
+        if form != "custom" or _schemas(statements):
+            archive = folder / layout.ARCHIVE
+            notes = (*notes, *_convert(wiring, file, form, statements, archive))
+            file, statements = archive, list(_statements(wiring.programs, archive, wiring.stop.check))
+        return _store(wiring, name, file, statements, taken, notes, progress)
 
 
-def _last_changed(file: Path) -> datetime:
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
     try:
-        return datetime.fromtimestamp(file.stat().st_mtime, UTC)
+        yield
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}", hint="check its path") from None
 
 
-def _convert(wiring: Wiring, file: Path, form: str, archive: Path) -> Iterator[str]:
-    """Write an archive of the content of a dump in another format; yields notes about it."""
-    programs, check = wiring.programs, wiring.stop.check
+def _contents(wiring: Wiring, file: Path, form: str) -> list[bytes]:
+    """The statements of a dump."""
     if form == SCRIPT:
         script.check_whole(file)
-        statements, origin = list(script.statements(file)), script.version(file)
-    else:
-        listed = _VERSION.search(_printed(programs, file, check, "--list").decode(errors="replace"))
-        statements = list(_statements(programs, file, check))
-        origin = listed["version"] if listed else "of unknown version"
+        return list(script.statements(file))
+    return list(_statements(wiring.programs, file, wiring.stop.check))
+
+
+def _origin(programs: Programs, file: Path, form: str, check: Callable[[], None]) -> str:
+    """The version of the server that a dump is from."""
+    if form == SCRIPT:
+        return script.version(file)
+    listed = _VERSION.search(_printed(programs, file, check, "--list").decode(errors="replace"))
+    return listed["version"] if listed else "of unknown version"
+
+
+def _convert(wiring: Wiring, file: Path, form: str, statements: list[bytes], archive: Path) -> Iterator[str]:
+    """Write an archive of the content of a dump in another format; yields notes about it."""
+    programs, check = wiring.programs, wiring.stop.check
     superuser = _superuser(statements)
     roles = split(_globals(quoted for name, quoted in _roles(statements).items() if name != superuser))
     here = {"version": programs.version("postgres"), "version_number": programs.major("postgres") * 10_000}
@@ -174,7 +188,8 @@ def _convert(wiring: Wiring, file: Path, form: str, archive: Path) -> Iterator[s
     making = [f"CREATE SCHEMA {each};".encode(errors="surrogateescape") for each in schemas]
     loaded = convert(wiring, file, superuser, roles, making, like, archive, is_script=form == SCRIPT)
     _check_rows(programs, archive, loaded, check)
-    yield (_SCRIPT if form == SCRIPT else _ARCHIVE).format(origin, programs.version("postgres"))
+    note, origin = _SCRIPT if form == SCRIPT else _ARCHIVE, _origin(programs, file, form, check)
+    yield note.format(origin, programs.version("postgres"))
     if schemas:
         yield f"the file does not contain the schemas of its tables, which were created: {', '.join(schemas)}"
 
@@ -222,9 +237,15 @@ def _check_rows(programs: Programs, archive: Path, loaded: script.Loaded, check:
 
 
 def _store(
-    wiring: Wiring, name: str, file: Path, taken: datetime, notes: tuple[str, ...], progress: Progress
+    wiring: Wiring,
+    name: str,
+    file: Path,
+    statements: list[bytes],
+    taken: datetime,
+    notes: tuple[str, ...],
+    progress: Progress,
 ) -> Manifest:
-    described, roles = _describe(wiring.programs, file, wiring.stop.check)
+    described, roles = _describe(wiring.programs, file, statements, wiring.stop.check)
     started = wiring.clock()
     backup_id = new_id(started)
     folder, retain = layout.folder(name, backup_id), wiring.retain_until(started)
@@ -303,38 +324,37 @@ def _format(file: Path) -> str:
 
     Raises:
         UsageError: it is none of these.
+        OSError: it cannot be read.
     """
-    try:
-        if (file / _CONTENTS).is_file():
-            return "directory"
-        with file.open("rb") as opened:
-            found = opened.read(tarfile.BLOCKSIZE)
-        if found.startswith(_MAGIC):
-            return "custom"
-        if found.startswith(_CONTENTS.encode() + b"\0"):
-            return "tar"
-        if script.is_script(file):
-            return SCRIPT
-        if found.startswith(script.UTF16):
-            raise UsageError(
-                f"{file} is in UTF-16: a shell has converted what pg_dump wrote",
-                hint="let pg_dump write the file itself: pg_dump --file=FILE",
-            )
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}", hint="check its path") from None
+    if (file / _CONTENTS).is_file():
+        return "directory"
+    with file.open("rb") as opened:
+        found = opened.read(tarfile.BLOCKSIZE)
+    if found.startswith(_MAGIC):
+        return "custom"
+    if found.startswith(_CONTENTS.encode() + b"\0"):
+        return "tar"
+    if script.is_script(file):
+        return SCRIPT
+    if found.startswith(script.UTF16):
+        raise UsageError(
+            f"{file} is in UTF-16: a shell has converted what pg_dump wrote",
+            hint="let pg_dump write the file itself: pg_dump --file=FILE",
+        )
     raise UsageError(
         f"{file} is not a dump of pg_dump",
         hint="dump with pg_dump; decompress a compressed file first",
     )
 
 
-def _describe(programs: Programs, file: Path, check: Callable[[], None]) -> tuple[dict[str, Any], list[str]]:
+def _describe(
+    programs: Programs, file: Path, statements: list[bytes], check: Callable[[], None]
+) -> tuple[dict[str, Any], list[str]]:
     """What the archive says about its origin and contents, as fields of a manifest; and the roles that it names, quoted."""
     listed = _printed(programs, file, check, "--list").decode(errors="replace")
     version, client = _VERSION.search(listed), _CLIENT.search(listed)
     if version is None or client is None:
         raise DumpError(f"{file} does not say which version wrote it", hint="run: pg_restore --list FILE")
-    statements = list(_statements(programs, file, check))
     roles, tables = _roles(statements), tuple(_tables(programs, file, check))
     if tables and not any(map(_DEFINITION.match, statements)):
         raise _without_definitions(file)

@@ -1,4 +1,4 @@
-"""Before a process starts: configuration mistakes are reported, and a database that is still starting is awaited, and its migrations."""
+"""Before a process starts: configuration mistakes are reported, and the database and its migrations are awaited."""
 
 import logging
 import sys

@@ -25,16 +25,14 @@ def decompressed(file: Path, folder: Path, check: Check) -> Path:
 
     Raises:
         UsageError: its compression is not supported.
+        OSError: it cannot be read.
         DumpError: it is damaged.
         SpaceError: the folder has no room for its content.
     """
     if file.is_dir():
         return file
-    try:
-        with file.open("rb") as opened:
-            beginning = opened.read(4)
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}", hint="check its path") from None
+    with file.open("rb") as opened:
+        beginning = opened.read(4)
     if beginning == _LZ4:
         raise UsageError(f"{file} is compressed with LZ4", hint="decompress it first: lz4 -d FILE")
     if beginning != _ZSTD and not beginning.startswith(_GZIP):
