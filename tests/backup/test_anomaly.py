@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from backup.catalogue.manifest import Manifest, Server, StoredObject, Table
+from backup.catalogue.manifest import Keyspace, Manifest, Server, StoredObject, Table
 from backup.policy.anomaly import Limits, anomalies
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -36,6 +36,27 @@ def test_a_size_that_falls_or_rises() -> None:
     assert anomalies(manifest(5001), before, Limits()) == (
         "size in bytes rose to 5001 from a median of 1000",
     )
+    for at_a_limit in (500, 5000):
+        assert anomalies(manifest(at_a_limit), before, Limits()) == ()
+
+
+def test_growth_from_nothing_is_not_judged() -> None:
+    assert anomalies(manifest(10), [manifest(0)] * 3, Limits()) == ()
+
+
+def test_tables_are_judged_from_the_smallest_number_of_rows_on() -> None:
+    assert anomalies(manifest(few=0), [manifest(few=99)] * 3, Limits()) == ()
+    found = anomalies(manifest(enough=0), [manifest(enough=100)] * 3, Limits())
+    assert found == ("rows of public.enough fell to 0 from a median of 100",)
+
+
+def test_keys_of_redis_are_judged_by_database() -> None:
+    def of_redis(keys: int) -> Manifest:
+        spaces = (Keyspace(number=2, keys=keys, keys_after=keys),)
+        return manifest().model_copy(update={"kind": "redis", "keyspaces": spaces})
+
+    found = anomalies(of_redis(10), [of_redis(1000)] * 3, Limits())
+    assert found == ("rows of db2 fell to 10 from a median of 1000",)
 
 
 def test_rows_that_disappear() -> None:

@@ -164,6 +164,8 @@ def decided(going: int, staying: int, *, older_than: timedelta) -> Plan:
         (3, 3, 3, True),
         (3, 4, 3, False),
         (9, 0, 0, False),
+        (9, 0, 1, False),
+        (9, 0, 2, True),
         (9, 9, 3, True),
         (9, 10, 3, False),
     ],
@@ -187,6 +189,25 @@ def test_a_jump_in_the_number_of_backups_is_judged_by_the_usual_number() -> None
     assert "before an earlier prune" in (jump(seen, 99, NOW) or "")
 
 
+def test_a_first_prune_finds_no_jump() -> None:
+    assert jump([], 1000, NOW) is None
+
+
+def test_what_is_usual_is_counted_by_the_day() -> None:
+    """Four each second day are two a day; in three days, 3 * 2 * 3 + 3 may be new."""
+    before = [Count(NOW - timedelta(days=2 * (3 - at)), found=10, left=6) for at in range(3)]
+    before.append(Count(NOW, found=10, left=8))
+    later = NOW + timedelta(days=3)
+    assert jump(before, 8 + 21, later) is None
+    assert "22 since the last prune, usually 2.0 a day" in (jump(before, 8 + 22, later) or "")
+
+
+def test_three_new_backups_are_usual_where_there_was_none() -> None:
+    idle = [Count(NOW - timedelta(days=4 - at), found=5, left=5) for at in range(4)]
+    assert jump(idle, 8, NOW) is None
+    assert "4 since the last prune, usually 0.0 a day" in (jump(idle, 9, NOW) or "")
+
+
 def test_prunes_within_a_day_count_as_a_day() -> None:
     """Otherwise a prune each hour would make 24 backups a day usual."""
     hourly = [Count(NOW - timedelta(hours=4 - at), found=11, left=10) for at in range(4)]
@@ -204,6 +225,8 @@ def test_two_backups_that_appear_among_older_ones_are_too_many() -> None:
     assert late([], found(12)) is None
     since = StoredBackup("new", NOW - timedelta(minutes=5))
     assert late(last, [*found(11), since]) is None, "within the tolerance of clocks"
+    at_its_end = StoredBackup("new", NOW - timedelta(minutes=10))
+    assert late(last, [*found(11), at_its_end]) is None
 
 
 def test_doubtful_backups_count_among_those_that_are_not_deleted_at_once() -> None:
@@ -214,8 +237,68 @@ def test_doubtful_backups_count_among_those_that_are_not_deleted_at_once() -> No
     assert "3 of 4" in " ".join(found.blocked)
 
 
+def test_a_backup_of_exactly_two_days_is_not_old_yet() -> None:
+    ages = [timedelta(days=2), timedelta(days=2, seconds=1), timedelta(days=2, seconds=1)]
+    old = [StoredBackup(str(place), NOW - age) for place, age in enumerate(ages)]
+    decisions = tuple(Decision(one.id, False, ("a reason",)) for one in old)
+    assert len(bounded(Plan(decisions), [StoredBackup("fresh", NOW), *old]).deletions) == 3
+
+
+def test_unverified_and_failed_backups_may_be_deleted_at_once() -> None:
+    old = [StoredBackup(f"old{days}", NOW - timedelta(days=days), "failed") for days in range(3, 9)]
+    decisions = tuple(Decision(one.id, False, ("a reason",)) for one in old)
+    assert len(bounded(Plan(decisions), [StoredBackup("fresh", NOW), *old]).deletions) == 6
+
+
+def test_what_a_refused_prune_keeps_anyway_keeps_its_reason() -> None:
+    reasons = {each.id: each.reasons for each in decided(3, 0, older_than=timedelta(days=3)).decisions}
+    assert reasons["fresh"] == ("newest",)
+    assert reasons["old0"] == ("pruning is blocked (a reason)",)
+
+
 def test_no_backups_no_plan() -> None:
     assert plan([], Policy(), NOW) == Plan(())
+    assert plan([], Policy(), NOW, problems=["the last run failed"]) == Plan(())
+    assert bounded(Plan(()), []) == Plan(())
+
+
+def test_the_tiers_of_a_decision_are_those_that_keep_a_verified_backup() -> None:
+    policy = Policy(last=0, daily=2, weekly=0, monthly=1, floor=1)
+    found = plan([*daily(2), *in_states(daily(1, hour=1), "doubtful")], policy, NOW)
+    assert [each.tiers for each in found.decisions] == [("newest", "daily", "monthly"), (), ("daily",)]
+
+
+def test_an_unverified_backup_of_the_moment_of_a_verified_one_stays() -> None:
+    backups = [StoredBackup("a", NOW), StoredBackup("b", NOW, "unverified"), *daily(3)]
+    assert "b" not in plan(backups, Policy(last=1, daily=0, weekly=0, monthly=0, floor=1), NOW).deletions
+
+
+def test_a_failed_backup_takes_no_place_from_a_doubtful_one() -> None:
+    backups = in_states(daily(4), "verified", "failed", "failed", "doubtful")
+    policy = Policy(last=2, daily=0, weekly=0, monthly=0, floor=1)
+    kept = {each.id: each.reasons for each in plan(backups, policy, NOW).decisions if each.keep}
+    assert kept[backups[3].id] == ("last 2, if it is verified again",)
+
+
+@pytest.mark.parametrize(("late_by", "blocked"), [(timedelta(0), False), (timedelta(seconds=1), True)])
+def test_a_newest_backup_may_be_unverified_for_as_long_as_is_set(late_by: timedelta, blocked: bool) -> None:
+    policy = Policy(rpo=timedelta(days=9), verify_within=timedelta(hours=3))
+    newest = StoredBackup("newest", NOW - timedelta(hours=3) - late_by, "unverified")
+    found = plan([newest, *daily(9, hour=1)], policy, NOW)
+    assert found.blocked == (
+        ("the newest backup newest has been unverified for too long",) if blocked else ()
+    )
+
+
+@pytest.mark.parametrize(
+    ("verified", "text"),
+    [
+        (1, "there is only 1 verified backup; the floor is 3"),
+        (2, "there are only 2 verified backups; the floor is 3"),
+    ],
+)
+def test_too_few_verified_backups_are_counted(verified: int, text: str) -> None:
+    assert plan(daily(verified), Policy(floor=3), NOW).blocked == (text,)
 
 
 histories = st.lists(
