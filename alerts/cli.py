@@ -188,10 +188,16 @@ def list_silences(url: str | None) -> None:
 @click.argument("ids", nargs=-1, required=True)
 @URL
 def end_silence(ids: tuple[str, ...], url: str | None) -> None:
-    """End silences by ID."""
+    """End silences by ID. One that cannot be ended keeps none of the others."""
     server = alertmanager.find(url)
+    failures = []
     for one in ids:
-        server.expire(one)
+        try:
+            server.expire(one)
+        except OpsError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 @main.command()

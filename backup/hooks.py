@@ -122,7 +122,8 @@ def run_command(
 
 def shown(output: Iterable[str], secrets: Iterable[str]) -> str:
     """The output of a user's command on one line. It is stored and passed on, and may contain anything."""
-    return escape(mask(" ".join(" ".join(output).split()), secrets))
+    # Masked first: a secret may contain blanks.
+    return escape(" ".join(mask("\n".join(output), secrets).split()))
 
 
 def unstartable(command: str) -> str:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
+from urllib.parse import quote
 
 Form = Literal["text", "json"]
 MASK = "********"
@@ -65,8 +66,11 @@ def mask(text: str, secrets: Iterable[str]) -> str:
 
 
 def _to_mask(secrets: Iterable[str]) -> list[str]:
+    known = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
+    # In a URL, a secret may be written with percent signs.
+    forms = {form for secret in known for form in (secret, quote(secret), quote(secret, safe=""))}
     # Longest first, so that a secret that contains another one is masked as a whole.
-    return sorted({s for s in secrets if len(s) >= SHORTEST_SECRET}, key=len, reverse=True)
+    return sorted(forms, key=len, reverse=True)
 
 
 def _masked(text: str, secrets: Iterable[str]) -> str:

@@ -124,12 +124,17 @@ def needed(connection: Connection[TupleRow], excluded: Excluded) -> list[str]:
 def _matching(known: dict[int, Name], patterns: Sequence[str], unmatched: list[str]) -> list[int]:
     chosen: set[int] = set()
     for pattern in patterns:
-        full = re.compile(translate(pattern if "." in pattern else f"public.{pattern}"))
+        full = _compiled(pattern if "." in pattern else f"public.{pattern}")
         found = [oid for oid, (schema, name) in known.items() if full.match(f"{schema}.{name}")]
         if not found:
             unmatched.append(pattern)
         chosen.update(found)
     return list(chosen)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    # Unlike in a shell, a bracket stands for itself.
+    return re.compile(translate(pattern.replace("[", "[[]")))
 
 
 def _below(connection: Connection[TupleRow], oids: list[int]) -> dict[int, Name]:

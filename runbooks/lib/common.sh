@@ -14,6 +14,7 @@ OPS_FOLDER=${OPS_FOLDER:-$root/.ops/demo}
 # A silence is renewed while a script works, and ends soon after a script that was killed.
 SILENCE=${SILENCE:-5m}
 RENEW_SECONDS=${RENEW_SECONDS:-120}
+LIFT_SECONDS=${LIFT_SECONDS:-10}
 HEALTH_SECONDS=${HEALTH_SECONDS:-240}
 dry_run=''
 yes_i_mean=''
@@ -170,7 +171,8 @@ keep_silent() {
     sleeping=$!
     wait "$sleeping"
     kill -0 $$ 2>/dev/null || exit 0
-    add_silence
+    # Alertmanager may be restarting; the next one is added in time.
+    add_silence || true
   done
 }
 
@@ -191,11 +193,17 @@ end_silences() {
 lift_silence() {
   [ -n "$silenced" ] || return 0
   stop_renewing
-  if end_silences; then
-    silenced=''
-  else
-    say "the silence could NOT be lifted: it expires within $SILENCE"
-  fi
+  until_then=$(($(date +%s) + LIFT_SECONDS))
+  # Alertmanager may be restarting, and a silence may expire between its listing and its end.
+  until problem=$(end_silences 2>&1); do
+    if [ "$(date +%s)" -ge "$until_then" ]; then
+      echo "$problem" >&2
+      say "the silence could NOT be lifted: it expires within $SILENCE"
+      return 0
+    fi
+    sleep 1
+  done
+  silenced=''
 }
 
 # Whether PostgreSQL answers; if not, `problem` is the reason, without what a program prints around it.

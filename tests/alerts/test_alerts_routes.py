@@ -159,6 +159,14 @@ def test_a_silence_is_set_listed_and_ended(api: Api) -> None:
     assert api.silences() == []
 
 
+def test_one_silence_that_cannot_be_ended_keeps_none_of_the_others(api: Api) -> None:
+    unknown = "00000000-0000-4000-8000-000000000000"
+    active = api.silence(["TargetDown"], duration=timedelta(hours=1), by="someone", comment="x")
+    done = ops_alerts("silence", "end", unknown, active, "--url", api.url)
+    assert unknown in str(done.exception)
+    assert api.silences() == []
+
+
 def ops_alerts(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 

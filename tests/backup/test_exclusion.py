@@ -6,7 +6,7 @@ import pytest
 from backup.errors import PreflightError
 from backup.policy.anomaly import Limits, anomalies
 from backup.postgres.dsn import parse
-from backup.postgres.exclusion import Excluded
+from backup.postgres.exclusion import Excluded, _matching
 from backup.run import run
 from backup.verify.compare import compare_counts
 from stack.servers import Postgres
@@ -143,6 +143,11 @@ def test_another_exclusion_is_not_an_anomaly(
     less = big.model_copy(update={"excluded_tables": ("public.cache",), "tables": ()})
     assert anomalies(less, [big] * 4, Limits()) == ()
     assert anomalies(big.model_copy(update={"tables": ()}), [big] * 4, Limits()) != ()
+
+
+def test_a_bracket_in_a_pattern_is_one_in_a_name() -> None:
+    known = {1: ("public", "log[1]"), 2: ("public", "log1"), 3: ("public", "log[12]")}
+    assert _matching(known, ["log[?]"], []) == [1]
 
 
 def test_names_are_quoted_for_pg_dump() -> None:

@@ -13,9 +13,10 @@ import psycopg
 import pytest
 
 from backup.errors import DumpError
-from backup.hooks import not_startable, run_command
+from backup.hooks import not_startable, run_command, shown
 from backup.settings import BackupSettings
 from sidecar import UsageError
+from sidecar.logs import MASK
 from stack.servers import Postgres
 from stack.wait import wait_for
 from tests.backup.restorekit import Command
@@ -95,9 +96,21 @@ def test_the_after_command_also_runs_when_the_run_is_stopped(environ: dict[str, 
 def test_a_command_that_cannot_run_is_reported_beforehand(command: Command, environ: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="BACKUP_AFTER_COMMAND"):
         BackupSettings.load({**environ, "BACKUP_AFTER_COMMAND": "echo 'x"})
+    for operator in ("&&", "|", ">log", "2>&1", ";"):
+        with pytest.raises(UsageError, match="no shell runs it"):
+            BackupSettings.load({**environ, "BACKUP_AFTER_COMMAND": f"stop {operator} start"})
+    for fine in ("sh -c 'stop && start'", "curl http://a/?b=1&c=2", r"find . -exec rm {} \;", r"it\'s"):
+        assert BackupSettings.load({**environ, "BACKUP_AFTER_COMMAND": fine}).after_command == fine
     checks = command("doctor", "--json", BACKUP_BEFORE_COMMAND="/nowhere/stop-the-queue now").json
     (found,) = [each for each in checks if each["name"] == "BACKUP_BEFORE_COMMAND"]
     assert (found["ok"], found["detail"]) == (False, "/nowhere/stop-the-queue is not an executable program")
+
+
+def test_no_form_of_a_secret_is_shown() -> None:
+    """It may contain blanks, and be printed as a URL has it."""
+    password = "two  blanks@home"
+    output = [f"login {password}", "postgresql://u:two%20%20blanks%40home@db/x", "the\tend"]
+    assert shown(output, [password]) == f"login {MASK} postgresql://u:{MASK}@db/x the end"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,9 @@ case "$*" in
   *"$DOCKER_FAILS"*) echo "${DOCKER_SAYS:-it failed}" >&2; exit "${DOCKER_STATUS:-1}" ;;
 esac
 case "$*" in
+  *"$DOCKER_FAILS_ONCE"*) [ "$(grep -c -- "$DOCKER_FAILS_ONCE" "$DOCKER_LOG")" -ne "${DOCKER_FAILS_AT:-1}" ] || exit 1 ;;
+esac
+case "$*" in
   *"$DOCKER_HANGS"*) [ -e "$DOCKER_LOG.hangs" ] || { : > "$DOCKER_LOG.hangs"; sleep 60; exit 1; } ;;
 esac
 case "$*" in
@@ -38,6 +41,8 @@ case "$*" in
   *"posthub_backup restore"*--json*)
     printf '{\n "ok": true,\n "into": "posthub_restored_x",\n "taken": "2026-11-23 05:00:00.5+00:00",\n "rows": 12,\n "x": 1\n}\n' ;;
   *"migrate --check"*) exit "${MIGRATE_CHECK:-0}" ;;
+  *answers.py*)
+    for try in $(seq 500); do [ "$(grep -c 'silence add' "$DOCKER_LOG")" -lt "${SILENCES:-0}" ] || break; sleep 0.02; done ;;
   *"silence list"*) echo "id-1  active  until x  alertname!=Watchdog  $SCRIPT: $SCRIPT is at work" ;;
 esac
 exit 0
@@ -68,7 +73,9 @@ class Host:
             "PATH": self._path,
             "DOCKER_LOG": str(self._log),
             "DOCKER_FAILS": "no such thing",
+            "DOCKER_FAILS_ONCE": "no such thing",
             "DOCKER_HANGS": "no such thing",
+            "LIFT_SECONDS": "0",
             "SCRIPT": script,
             "TMPDIR": str(self._temporary),
             **more,

@@ -382,6 +382,18 @@ def test_silences_are_short_and_renewed(host: Host) -> None:
     assert calls[-1].endswith("silence end id-1") or "silence" not in calls[-1]
 
 
+def test_alertmanager_may_restart_while_a_script_works(host: Host) -> None:
+    """A renewal that fails does not end the renewals, and a silence is lifted once Alertmanager answers again."""
+    once = {"DOCKER_FAILS_ONCE": "silence add", "DOCKER_FAILS_AT": "2", "SILENCES": "4"}
+    calls = host.run("restore.sh", "--yes-i-mean", "posthub", RENEW_SECONDS="0.01", **once)
+    assert host.status == 0, host.err
+    assert len([call for call in calls if "silence add" in call]) >= 4, calls
+    for step in ("silence list", "silence end"):
+        calls = host.run("restore.sh", "--yes-i-mean", "posthub", DOCKER_FAILS_ONCE=step, LIFT_SECONDS="30")
+        order(calls, step, "silence list", "silence end id-1")
+        assert "could NOT be lifted" not in host.out
+
+
 def test_what_does_not_start_again_keeps_no_alert_silent(host: Host) -> None:
     calls = host.run("restore.sh", "--yes-i-mean", "posthub", fails="posthub_celery_beat")
     assert host.status != 0
