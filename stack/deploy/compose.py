@@ -68,7 +68,7 @@ class Rollout:
         """Deploy; on failure, the previous tag is started again.
 
         Raises:
-            OpsError: it failed, and the previous tag runs again.
+            OpsError: it failed, and the previous tag is running again.
         """
         before = self._before()
         self._services.compose("config", "--quiet")
@@ -111,7 +111,7 @@ class Rollout:
                 hint="./ops doctor shows what is running and what is not",
             ) from None
         raise OpsError(
-            f"{self.tag} failed: {error}; {previous} runs again",
+            f"{self.tag} failed: {error}; {previous} is running again",
             hint="read the logs of what failed; the checkout still has the new files",
         )
 

@@ -112,7 +112,7 @@ class KubeRollout:
             self._cluster.return_to(revisions)
         except OpsError as second:
             raise OpsError(f"{error}; the rollback failed too: {second}", hint=hint) from None
-        raise OpsError(f"{error}; the previous revision runs again", hint=hint) from None
+        raise OpsError(f"{error}; the previous revision is running again", hint=hint) from None
 
     def undo(self) -> None:
         """Run the tag that was deployed before the current one. A failed deployment is never recorded.
@@ -135,7 +135,7 @@ class KubeRollout:
         earlier._cluster.wait_for_deployments(self._rolled())
         earlier._apply_last(manifests)
         self._remember(known[:-1])
-        self.say(f"✔ {earlier.tag} runs again")
+        self.say(f"✔ {earlier.tag} is running again")
 
     def _deployed(self) -> list[str]:
         """The tags that were deployed here, the current one last; for an older cluster, the one that the API runs."""

@@ -47,7 +47,7 @@ def bucket(case: Case, what: str, prefix: str, name: str) -> Check:
     return Check(what, True, name)
 
 
-def _client(case: Case, prefix: str):  # type: ignore[no-untyped-def]
+def _client(case: Case, prefix: str):  # type: ignore[no-untyped-def]  # botocore creates its clients at run time
     settings = case.settings
     endpoint = settings.get(f"{prefix}_S3_ENDPOINT_URL") or None
     return boto3.client(

@@ -516,7 +516,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, method: str, path: str, values: Json) -> tuple[int, Json, dict[str, str]]:
         def make() -> tuple[int, Json]:
-            return self.standin.answer(method, path, values, self.headers)  # type: ignore[arg-type]
+            return self.standin.answer(method, path, values, self.headers)  # type: ignore[arg-type]  # the headers of a message are a mapping of any case
 
         key = self.headers.get("Idempotency-Key")
         if method != "POST" or not key:

@@ -139,5 +139,5 @@ class Services:
             folder=self._folder / name,
             env=env,
             log=self._logs / f"{name}.log",
-            **options,  # type: ignore[arg-type]
+            **options,  # type: ignore[arg-type]  # passed through as they are
         )

@@ -377,7 +377,10 @@ def test_a_version_whose_beat_ends_is_rolled_back(tmp_path: Path, figure: Figure
     kubectl("delete", "networkpolicies", "--all")
     root = _without_policies(tmp_path)
     good, began = _deployed(), time.monotonic()
-    with Watched() as watched, pytest.raises(OpsError, match="the previous revision runs again") as error:
+    with (
+        Watched() as watched,
+        pytest.raises(OpsError, match="the previous revision is running again") as error,
+    ):
         _deploy(images.BAD_BEAT, root)
     figure(f"back after {time.monotonic() - began:.0f} s: {error.value}; {watched}")
     assert _tags() == {good[-1]}
@@ -403,7 +406,7 @@ def test_an_unknown_image_ends_the_deployment_soon(figure: Figure) -> None:
 def test_undo_never_leads_to_what_failed(figure: Figure) -> None:
     for tag in (images.FIRST, images.SECOND):
         _deploy(tag)
-    with pytest.raises(OpsError, match="the previous revision runs again"):
+    with pytest.raises(OpsError, match="the previous revision is running again"):
         _deploy(images.BAD_BEAT)
     _undo()
     assert _tags() == {images.FIRST}

@@ -304,7 +304,7 @@ def test_an_unhealthy_version_is_rolled_back(tmp_path: Path, part: str) -> None:
     History(tmp_path).add("older", "ghcr.io/x")
     History(tmp_path).add("old")
     rollout, lines = _rollout(tmp_path, runner)
-    with pytest.raises(OpsError, match="old runs again"):
+    with pytest.raises(OpsError, match="old is running again"):
         rollout.deploy()
     back = [line for line in runner.lines if line.startswith("old ")]
     assert [
@@ -320,7 +320,7 @@ def test_an_unhealthy_version_is_rolled_back(tmp_path: Path, part: str) -> None:
 def test_what_compose_alone_started_comes_back(tmp_path: Path) -> None:
     runner = FakeRunner(tmp_path, ("new", "answers.py"))
     runner.answers = {"docker inspect": "posthub/api:latest\n"}
-    with pytest.raises(OpsError, match="latest runs again"):
+    with pytest.raises(OpsError, match="latest is running again"):
         _rollout(tmp_path, runner)[0].deploy()
     assert (tmp_path / ".env").read_text() == "POSTHUB_TAG=latest\nPOSTHUB_IMAGES=posthub\n"
 
@@ -506,7 +506,9 @@ def test_kubernetes_rolls_back_when_something_is_not_ready(
     monkeypatch.setattr(cluster, "READY_SECONDS", 0)
     runner = _pending(tmp_path, **REVISIONS)
     runner.failing_once = "rollout status deployment/posthub-flower"
-    with pytest.raises(OpsError, match=r"flower was not ready within 0 s; the previous revision runs again$"):
+    with pytest.raises(
+        OpsError, match=r"flower was not ready within 0 s; the previous revision is running again$"
+    ):
         _kube(runner)[0].deploy()
     assert not [line for line in runner.lines if "annotate" in line]
     assert len([line for line in runner.lines if "rollout undo" in line]) == len(kubernetes.ROLLED)
@@ -521,7 +523,7 @@ def test_a_deployment_returns_to_the_revision_that_it_had(tmp_path: Path) -> Non
     rollout, _ = _kube(runner)
     runner.failing_once = "rollout status deployment/posthub-celery-beat"
     runner.answers["get pods -o json"] = _pods("ImagePullBackOff")
-    with pytest.raises(OpsError, match=r"the previous revision runs again$"):
+    with pytest.raises(OpsError, match=r"the previous revision is running again$"):
         rollout.deploy()
     undone = [line.partition("undo ")[2] for line in runner.lines if "rollout undo" in line]
     assert undone == [
@@ -544,7 +546,7 @@ def test_what_the_api_server_refuses_is_rolled_back_too(tmp_path: Path) -> None:
 
     refusing = Refusing(tmp_path)
     refusing.answers = runner.answers
-    with pytest.raises(OpsError, match=r"denied; the previous revision runs again$"):
+    with pytest.raises(OpsError, match=r"denied; the previous revision is running again$"):
         _kube(refusing)[0].deploy()
     assert len([line for line in refusing.lines if "rollout undo" in line]) == len(kubernetes.ROLLED)
 
@@ -616,7 +618,7 @@ def test_undo_goes_to_the_tag_before_and_never_to_one_that_failed(tmp_path: Path
     assert not [line for line in runner.lines if "rollout undo" in line or "migrate" in line]
     assert [line for line in runner.lines if line.endswith(f"{kubernetes.DEPLOYED}=t1")]
     assert lines[0] == "returning from t2 to t1"
-    assert lines[-1] == "✔ t1 runs again"
+    assert lines[-1] == "✔ t1 is running again"
 
 
 def test_undo_without_an_earlier_deployment_changes_nothing(tmp_path: Path) -> None:
@@ -950,7 +952,7 @@ def test_a_file_that_caddy_refuses_fails_the_deployment_and_not_the_return(tmp_p
     runner = _with_a_caddyfile(tmp_path, "c:1")
     runner.failing = (("", LOADED),)
     rollout, lines = _rollout(tmp_path, runner)
-    with pytest.raises(OpsError, match=r"new failed: .*; old runs again"):
+    with pytest.raises(OpsError, match=r"new failed: .*; old is running again"):
         rollout.deploy()
     assert [line for line in lines if line.startswith("! Caddy keeps its earlier configuration: ")]
 

@@ -175,7 +175,7 @@ class _Guarded:
             self._dns_host = address
             self.timeout = max(self._deadline.remaining, TICK)
             try:
-                connection: socket.socket = super()._new_conn()  # type: ignore[misc]
+                connection: socket.socket = super()._new_conn()  # type: ignore[misc]  # mixed into urllib3's connections
             except (NewConnectionError, ConnectTimeoutError):
                 if address == addresses[-1] or self._deadline.passed:
                     raise

@@ -156,7 +156,7 @@ def client_for(options: S3Options) -> "S3Client":
     )
     client.meta.events.register("before-call.s3.DeleteObjects", _add_digest)
     client.meta.events.register("before-call.s3.HeadBucket", _follow_no_further)
-    return client  # type: ignore[no-any-return]
+    return client  # type: ignore[no-any-return]  # botocore creates its clients at run time
 
 
 def moment(text: str) -> datetime:
