@@ -235,6 +235,7 @@ def test_a_cold_shutdown_returns_its_tasks_under_their_names(
     broker: str, start: Callable[..., Running], worker: Callable[..., Worker]
 ) -> None:
     running = start(broker)
+    until(running.ready, seconds=120)
     busy = worker(broker)
     send(broker, "shop.late")
     running.until(lambda s: s.get("celery_tasks_total", task="shop.late", state="started") == 1)

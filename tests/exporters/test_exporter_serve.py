@@ -102,6 +102,7 @@ def test_tasks_in_flight_at_a_restart_keep_their_names(
 
 def test_formats_of_metrics_and_health(broker: str, start: Callable[..., Running]) -> None:
     running = start(broker)
+    until(running.ready, seconds=120)  # it receives what is sent from now on
     send(broker, "shop.add")
     running.until(lambda s: s.get("celery_task_sent_total") and s.get("celery_queue_length"))
     answer = requests.get(
@@ -110,7 +111,6 @@ def test_formats_of_metrics_and_health(broker: str, start: Callable[..., Running
     assert answer.headers["Content-Encoding"] == "gzip"
     names = {family.name for family in openmetrics(answer.text)}
     assert {"celery_tasks", "celery_queue_length"} <= names
-    until(running.ready, seconds=120)
     for path in ("/healthz", "/readyz", "/"):
         assert requests.get(f"{running.url}{path}", timeout=5).status_code == 200
     page = requests.get(running.url, timeout=5)
