@@ -11,8 +11,8 @@ import pytest
 
 import backup.prune as pruning
 from backup.catalogue import layout
-from backup.catalogue.history import History
 from backup.catalogue.document import encode
+from backup.catalogue.history import History
 from backup.catalogue.hold import Hold
 from backup.catalogue.manifest import Server
 from backup.errors import StoreError
