@@ -135,6 +135,53 @@ def test_a_page_is_not_an_empty_store(faulty: Faulty) -> None:
                 action()
 
 
+def head(store: S3Store) -> object:
+    return store.head("k")
+
+
+def walk(store: S3Store) -> object:
+    return list(store.walk())
+
+
+def upload(store: S3Store) -> object:
+    return store.begin("u").part(1, 0, b"1")
+
+
+@pytest.mark.parametrize(
+    ("operation", "field", "action"),
+    [
+        ("HeadObject", "ETag", head),
+        ("HeadObject", "Last-Modified", head),
+        ("ListObjectsV2", "ETag", walk),
+        ("ListObjectsV2", "LastModified", walk),
+        ("ListObjectsV2", "Size", walk),
+        ("UploadPart", "ETag", upload),
+    ],
+)
+@pytest.mark.parametrize("value", ["", "not a value"])
+def test_a_field_that_is_missing_or_wrong(
+    faulty: Faulty, operation: str, field: str, action: Callable[[S3Store], object], value: str
+) -> None:
+    """The answer of a proxy, or of a server that is only similar to S3's, is an error of the store."""
+
+    def rule(request: Request, forward: Forward) -> Reply:
+        reply = forward()
+        if request.operation != operation:
+            return reply
+        headers = {name: text for name, text in reply.headers.items() if name.lower() != field.lower()}
+        new = f"<{field}>{value}</{field}>" if value else ""
+        body = re.sub(rf"<{field}>.*?</{field}>".encode(), new.encode(), reply.body, flags=re.DOTALL)
+        return Reply(reply.status, {**headers, **({field: value} if value else {})}, body)
+
+    with faulty(rule) as (store, _):
+        store.put("k", b"1")
+        if field == "ETag" and value:
+            action(store)  # it may be any text
+            return
+        with pytest.raises(StoreError, match="the answer is not that of an S3 server: "):
+            action(store)
+
+
 def test_a_listing_that_ends_early_is_an_error(faulty: Faulty) -> None:
     """It says that there is more, and not where it continues."""
     more = b"<IsTruncated>true</IsTruncated>"

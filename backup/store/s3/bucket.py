@@ -78,6 +78,9 @@ class Bucket:
                 operation=operation,
                 transient=True,
             ) from error
+        except (KeyError, ValueError) as error:
+            # A field that every server sends is missing, or is not what it should be.
+            raise self.not_s3(operation, f"{where}: ", f": {_short(error)}") from error
 
     def pages(self, listing: str, operation: str, **request: Any) -> Iterator[Any]:
         """The pages of a listing, complete.
@@ -106,10 +109,10 @@ class Bucket:
         if page.keys() <= {"ResponseMetadata"}:
             raise self.not_s3(operation)
 
-    def not_s3(self, operation: str) -> StoreError:
-        """The error for a successful answer without anything that S3's has."""
+    def not_s3(self, operation: str, where: str = "", why: str = "") -> StoreError:
+        """The error for a successful answer without what S3's has."""
         return StoreError(
-            f"{operation} in {self.url}: the answer is not that of an S3 server",
+            f"{where or f'{operation} in {self.url}: '}the answer is not that of an S3 server{why}",
             hint=NOT_S3,
             operation=operation,
         )

@@ -76,9 +76,9 @@ class S3Store(Store):
         try:
             with bucket.explained("head", key):
                 answer = bucket.client.head_object(Bucket=bucket.name, Key=bucket.key(key))
+                return ObjectInfo(key, answer["ContentLength"], answer["LastModified"], answer["ETag"])
         except NotFoundError:
             return None
-        return ObjectInfo(key, answer["ContentLength"], answer["LastModified"], answer["ETag"])
 
     def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
         bucket = self._bucket
@@ -210,6 +210,7 @@ class S3Upload(Upload):
                 **(proof(data) if self._locking else {}),
                 **_summed(bucket.options),
             )
+            answer["ETag"]  # a proxy may answer instead of the server
         tags = {
             name: value for name, value in answer.items() if name == "ETag" or name.startswith("Checksum")
         }
