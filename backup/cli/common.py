@@ -296,6 +296,12 @@ def agreed(question: str) -> bool:
     return sys.stdin.isatty() and click.confirm(question, err=True, default=False)
 
 
+def note_anomalies(entry: Entry) -> None:
+    """Report what an anomalous backup lacks or has: a proof compares it only with its own dump."""
+    for anomaly in entry.manifest.anomalies:
+        cli.echo(f"note: {entry.id} is unlike the backups before it: {anomaly}", err=True)
+
+
 def print_step(text: str) -> None:
     """Print a line of the timeline, for a post-mortem."""
     cli.echo(f"{datetime.now(UTC):%H:%M:%S}  {text}", err=True)

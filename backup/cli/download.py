@@ -8,7 +8,7 @@ import click
 
 from backup.catalogue.history import Entry
 from backup.cli import bars
-from backup.cli.common import database_option, find, json_option, load, print_step
+from backup.cli.common import database_option, find, json_option, load, note_anomalies, print_step
 from backup.load.plain import write_plain
 from backup.progress import Reporter
 from sidecar import cli
@@ -38,6 +38,7 @@ def download(backup_id: str, folder: Path, database: str | None, as_json: bool) 
     """
     wiring = load(store_only=True)
     entry = find(wiring, database, backup_id, verified=True)
+    note_anomalies(entry)
     with _display(entry) as reporter:
         files = write_plain(wiring, entry, folder, reporter)
     if as_json:

@@ -2,7 +2,15 @@
 
 import click
 
-from backup.cli.common import database_option, find, json_option, load, postgres_target, print_step
+from backup.cli.common import (
+    database_option,
+    find,
+    json_option,
+    load,
+    note_anomalies,
+    postgres_target,
+    print_step,
+)
 from backup.progress import Reporter
 from backup.restore import drill as drilling
 from backup.restore.drill import DrillResult
@@ -28,6 +36,7 @@ def drill(ctx: click.Context, backup_id: str, dry_run: bool, database: str | Non
     wiring = load()
     name = postgres_target(wiring, database).name
     entry = find(wiring, name, backup_id)
+    note_anomalies(entry)
     if dry_run:
         for number, step in enumerate(drilling.STEPS, 1):
             cli.echo(f"  {number}. {step}")

@@ -20,6 +20,7 @@ from backup.cli.common import (
     find,
     json_option,
     load,
+    note_anomalies,
     postgres_target,
     print_step,
 )
@@ -166,7 +167,7 @@ def restore(
         _expect_usual(wiring, entry, before)
     elif to is not None or wanted:
         # A whole database is noted in its own result.
-        _note_anomalies(entry)
+        note_anomalies(entry)
     if to is not None:
         status = _rdb(wiring, entry, to, dry_run=dry_run, as_json=as_json)
     elif wanted:
@@ -209,7 +210,7 @@ def _expect_usual(wiring: Wiring, entry: Entry, before: datetime | None) -> None
     """Ask before restoring an anomalous backup: the newest one may already lack the lost data."""
     if not entry.unlike:
         return
-    _note_anomalies(entry)
+    note_anomalies(entry)
     if agreed(f"Restore {entry.id} anyway?"):
         return
     history = read(wiring, [entry.manifest.database]).history(entry.manifest.database)
@@ -280,12 +281,7 @@ def _plan(
         f"{_intended(entry, name, expected)}; about {size(needed)} on the server's disk",
         new_database.STEPS if found is None else (f"nothing: {there}",),
     )
-    _note_anomalies(entry)
-
-
-def _note_anomalies(entry: Entry) -> None:
-    for anomaly in entry.manifest.anomalies:
-        cli.echo(f"note: {entry.id} is unlike the backups before it: {anomaly}", err=True)
+    note_anomalies(entry)
 
 
 def _tables(

@@ -12,7 +12,7 @@ from backup.catalogue.history import Entry
 from backup.catalogue.manifest import content
 from backup.catalogue.records import Report
 from backup.cli import bars
-from backup.cli.common import database_option, find, json_option, load
+from backup.cli.common import database_option, find, json_option, load, note_anomalies
 from backup.progress import Progress
 from backup.replication.merged import read
 from backup.verify import verify as verify_backup
@@ -92,6 +92,7 @@ def _verified(wiring: Wiring, entry: Entry, *, quiet: bool) -> Report:
         report = verify_backup(wiring, entry, progress)
     if not quiet:
         _show(report, entry.manifest.kind)
+    note_anomalies(entry)
     return report
 
 

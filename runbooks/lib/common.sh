@@ -142,7 +142,8 @@ take_lock() {
   { mkdir -p "$(dirname -- "$lock")" && : >>"$lock"; } || fail "$lock cannot be written" "run it as the user that owns this checkout" 2
   exec 9<"$lock"
   flock -n 9 || fail "another script is at work: $(cat "$lock"); nothing was changed" "wait until it has ended; its lock ends with it"
-  echo "runbooks/$script, process $$, started at $(date -u +%H:%M:%S) UTC by $(id -un)" >"$lock"
+  # On a full disk, others cannot see who holds it.
+  echo "runbooks/$script, process $$, started at $(date -u +%H:%M:%S) UTC by $(id -un)" 2>/dev/null >"$lock" || true
 }
 
 add_silence() {
@@ -368,8 +369,12 @@ CONTINUES_SECONDS=${CONTINUES_SECONDS:-3600}
 
 # leave_mark WHAT [ID]: the lines are what is done, when this script began, the backup, and when the script ended.
 leave_mark() {
-  printf '%s\n' "$1" "$began" "${2:-}" >"$mark"
-  leaves_mark=yes
+  # A full disk may be the reason for the restore.
+  if printf '%s\n' "$1" "$began" "${2:-}" 2>/dev/null >"$mark"; then
+    leaves_mark=yes
+  else
+    say "no mark could be left: after an interruption, this script does not continue"
+  fi
 }
 
 # is_marked WHAT: whether an earlier run left its mark for this.

@@ -363,7 +363,7 @@ def test_a_second_accident(command: Command, postgres: Postgres, shop: str) -> N
     assert count(postgres, shop) == 2000
 
 
-def test_unlike(command: Command, postgres: Postgres, shop: str) -> None:
+def test_unlike(command: Command, postgres: Postgres, shop: str, tmp_path: Path) -> None:
     """A proven backup without the lost data is named everywhere, and not restored without asking."""
     usual = [command.passed("run")["id"] for _ in range(3)]
     command.passed("verify", usual[-1])
@@ -383,7 +383,10 @@ def test_unlike(command: Command, postgres: Postgres, shop: str) -> None:
     page = status_page.render(state)
     assert f"{unlike} differs from the backups before it: {fell}" in page
     assert "unverified, unlike" in page
-    command.passed("verify", unlike)
+    for arguments in (["verify"], ["drill"], ["download", "--to", str(tmp_path)]):
+        done = command(*arguments, unlike)
+        done.passes()
+        assert fell in done.err
     done = command("restore", "latest")
     assert done.status == 2, done
     assert fell in done.err

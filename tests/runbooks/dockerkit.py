@@ -151,6 +151,32 @@ class Host:
         os.close(terminal)
         return seen
 
+    def hung_up(self, script: str, *arguments: str, hangs: str) -> None:
+        """Run a script on a terminal until docker hangs, close the terminal, and wait for the end of the script."""
+        self._log.write_text("")
+        hanging = Path(f"{self._log}.hangs")
+        terminal, theirs = pty.openpty()
+        with subprocess.Popen(
+            [
+                "env",
+                "--default-signal",
+                "setsid",
+                "--ctty",
+                str(self._checkout / "runbooks" / script),
+                *arguments,
+            ],
+            env=self.environment(script, DOCKER_HANGS=hangs),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        ) as process:
+            os.close(theirs)
+            wait_for(
+                hanging.exists, timeout=30, what=f"a docker that hangs at {hangs}", hint="see the script"
+            )
+            os.close(terminal)
+            self.status = process.wait()
+
     def typed(self, script: str, *arguments: str, answers: list[str]) -> str:
         """Run a script on a terminal and type answers; returns everything that was shown."""
         self._log.write_text("")

@@ -102,3 +102,22 @@ def test_a_server_that_does_not_answer_is_restarted(host: Host, problem: str) ->
 def test_a_silence_that_cannot_be_lifted_is_reported(host: Host, fails: str) -> None:
     host.run("restore.sh", "--yes-i-mean", "posthub", fails=fails)
     ended(host, 0, "the silence could NOT be lifted: it expires within 5m")
+
+
+@pytest.mark.parametrize("script", ["restore.sh", "rollback.sh", "new-server.sh"])
+def test_a_full_disk_prevents_no_script(host: Host, script: str) -> None:
+    """It may be the reason for running one. Neither its lock nor its mark needs room."""
+    lock = host.folder / ".ops" / "runbook.lock"
+    lock.parent.mkdir()
+    for name in ("runbook.lock", f"runbook.lock.{script.removesuffix('.sh')}"):
+        lock.with_name(name).symlink_to("/dev/full")
+    host.run(script, "--yes-i-mean", "posthub")
+    ended(host, 0, "no mark could be left", "done in")
+
+
+def test_a_lost_terminal_leaves_everything_running(host: Host) -> None:
+    """As when an SSH connection breaks: nothing that it prints reaches anyone."""
+    host.hung_up("restore.sh", "--yes-i-mean", "posthub", hangs="restore latest --continue --json")
+    calls = host.calls()
+    order(calls, "stop posthub_celery_worker", "--wait-timeout 240 posthub_celery_worker", "silence end id-1")
+    order(calls, "stop posthub_celery_beat", "--wait-timeout 240 posthub_celery_beat", "silence end id-1")
