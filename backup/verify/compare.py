@@ -1,5 +1,6 @@
 """Compares a restored database with the dump it came from."""
 
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -29,6 +30,7 @@ from backup.verify.moved_rows import Part, only_moved
 from backup.verify.provided import ALWAYS
 
 # Only the same major version prints definitions identically.
+_UNUSED = re.compile(r", false\);\s*\Z")
 _DATA = {"TABLE DATA", "BLOBS", "SEQUENCE SET"}
 _Work: TypeAlias = Callable[[Check], Digests]
 # A dump has it only if it was dropped and created again. Whether it is there is compared with the other extensions.
@@ -186,9 +188,12 @@ def compare_dumps(
     differences = _misplaced(digests_of_archive, found, address)
     moved = only_moved(parts(digests_of_archive), parts(found))
     shapes = {key[1:]: each.shape for key, each in found.items() if key[0] == "TABLE" and each.shape}
-    left_out = rows_left_out(manifest, _without_rows(digests_of_archive, found))
+    left_out = {
+        ("TABLE DATA", label) for label in rows_left_out(manifest, _without_rows(digests_of_archive, found))
+    }
+    left_out |= {("SEQUENCE SET", label) for label in _without_values(manifest, digests_of_archive, found)}
     for key, wanted, got in compare(digests_of_archive, found):
-        if (key == CREATION and not locale) or (key[0] == "TABLE DATA" and _label(key) in left_out):
+        if (key == CREATION and not locale) or (key[0], _label(key)) in left_out:
             continue
         if key[0] == "TABLE DATA" and key[1:] in moved:
             notes.append(f"{_label(key)}: rows are in other partitions of {moved[key[1:]]}; none are missing")
@@ -221,6 +226,15 @@ def rows_left_out(manifest: Manifest, labels: Iterable[str]) -> set[str]:
     if not manifest.server.standby:
         missing &= set(manifest.excluded_rows)
     return missing - {table.label for table in manifest.tables} if missing else missing
+
+
+def _without_values(manifest: Manifest, expected: Digests, found: Digests) -> Iterator[str]:
+    """The sequences whose values an imported archive lacks (``--schema-only``), and which have not been used since."""
+    recorded = {each.name for each in manifest.sequences}
+    for key, digest in found.items():
+        absent = key[0] == "SEQUENCE SET" and key not in expected and _label(key) not in recorded
+        if absent and _UNUSED.search(digest.text):
+            yield _label(key)
 
 
 @contextmanager
