@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from backup.doctor.check import MAX_SKEW_SECONDS, Check, Known
+from backup.doctor.members import unrestorable
 from backup.load.throwaway import server_options
 from backup.physical.fitness import Finding, findings
 from backup.physical.walsender import WalSender
@@ -42,6 +43,7 @@ def checks(wiring: Wiring, target: PostgresTarget, known: Known) -> Iterator[Che
             yield known.asked(
                 _server(given), f"{name}: verification", lambda: _verifiable_there(wiring, target, given)
             )
+        yield asked(f"{name}: objects of extensions", lambda: _members(wiring, target))
         yield asked(f"{name}: left out", lambda: _left_out(wiring, target))
         yield asked(f"{name}: locks", lambda: _locks(wiring, target))
         yield asked(f"{name}: locked tables", lambda: _locked_tables(wiring, target))
@@ -121,6 +123,16 @@ def _verifiable_there(wiring: Wiring, target: PostgresTarget, given: Address) ->
         detail = f"BACKUP_VERIFY_URL: PostgreSQL {there} runs there, and may refuse what only PostgreSQL {major} knows"
         return Check(name, None, detail, f"use a server of PostgreSQL {major}")
     return "BACKUP_VERIFY_URL: version, extensions and privileges suffice"
+
+
+def _members(wiring: Wiring, target: PostgresTarget) -> str | Check:
+    with session(target.address) as connection:
+        found = unrestorable(connection, wiring)
+    if not found:
+        return "a restore can create what uses them"
+    what, _, advice = found[0].rpartition(": ")
+    name = f"postgres {target.name}: objects of extensions"
+    return Check(name, False, "; ".join([what, *found[1:]]), advice)
 
 
 def _left_out(wiring: Wiring, target: PostgresTarget) -> str | Check:

@@ -5,7 +5,7 @@ change may be one transaction, and ``pg_upgrade`` creates everything again. Of P
 has written since ``initdb``. Some of these are unchanged, because privileges, which ``pg_dump`` does write, count too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from psycopg import Connection, sql
 from psycopg.rows import TupleRow
@@ -143,3 +143,85 @@ def provided(connection: Connection[TupleRow], changed: Sequence[str] = ()) -> t
         Provided(provider=row[4], object=row[5], digest=digest)
         for row, (digest,) in zip(found, digests, strict=True)
     )
+
+
+# Objects that pg_dump writes: those that belong to no extension.
+_DUMPED = """
+SELECT type || ' ' || identity FROM (
+  SELECT 'pg_proc'::regclass, oid FROM pg_proc
+  UNION ALL SELECT 'pg_class'::regclass, oid FROM pg_class WHERE relkind IN ('r', 'v', 'm', 'S', 'f', 'p') AND relpersistence <> 't'
+  UNION ALL SELECT 'pg_type'::regclass, t.oid FROM pg_type t LEFT JOIN pg_class c ON c.oid = typrelid
+    WHERE coalesce(relkind, 'c') = 'c' AND typcategory <> 'A'
+  UNION ALL SELECT 'pg_operator'::regclass, oid FROM pg_operator
+  UNION ALL SELECT 'pg_opclass'::regclass, oid FROM pg_opclass
+  UNION ALL SELECT 'pg_opfamily'::regclass, oid FROM pg_opfamily
+  UNION ALL SELECT 'pg_cast'::regclass, oid FROM pg_cast
+  UNION ALL SELECT 'pg_collation'::regclass, oid FROM pg_collation
+  UNION ALL SELECT 'pg_conversion'::regclass, oid FROM pg_conversion
+  UNION ALL SELECT 'pg_ts_config'::regclass, oid FROM pg_ts_config
+  UNION ALL SELECT 'pg_ts_dict'::regclass, oid FROM pg_ts_dict
+  UNION ALL SELECT 'pg_ts_parser'::regclass, oid FROM pg_ts_parser
+  UNION ALL SELECT 'pg_ts_template'::regclass, oid FROM pg_ts_template
+  UNION ALL SELECT 'pg_language'::regclass, oid FROM pg_language
+  UNION ALL SELECT 'pg_am'::regclass, oid FROM pg_am
+  UNION ALL SELECT 'pg_event_trigger'::regclass, oid FROM pg_event_trigger
+  UNION ALL SELECT 'pg_foreign_data_wrapper'::regclass, oid FROM pg_foreign_data_wrapper
+  UNION ALL SELECT 'pg_foreign_server'::regclass, oid FROM pg_foreign_server
+) o (class, id), pg_identify_object(class, id, 0)
+WHERE id >= 16384 AND coalesce(schema, '') NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = class AND d.objid = id AND d.deptype = 'e')
+"""
+# Objects that pg_dump does not write, because they belong to an extension or to one of PostgreSQL's own schemas, and that others
+# use which it writes. What belongs to a table or type is used by what uses that. Indexes, triggers and the like are parts of a table.
+_USED = """
+WITH unwritten (class, id) AS (
+  SELECT classid, objid FROM pg_depend WHERE deptype = 'e' AND refclassid = 'pg_extension'::regclass
+  UNION SELECT 'pg_proc'::regclass, oid FROM pg_proc WHERE oid >= 16384 AND pronamespace = 'pg_catalog'::regnamespace
+  UNION SELECT 'pg_type'::regclass, oid FROM pg_type WHERE oid >= 16384 AND typnamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+  UNION SELECT 'pg_class'::regclass, oid FROM pg_class WHERE oid >= 16384 AND relnamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+  UNION SELECT 'pg_operator'::regclass, oid FROM pg_operator WHERE oid >= 16384 AND oprnamespace = 'pg_catalog'::regnamespace
+  UNION SELECT 'pg_collation'::regclass, oid FROM pg_collation WHERE oid >= 16384 AND collnamespace = 'pg_catalog'::regnamespace
+  UNION SELECT 'pg_opclass'::regclass, oid FROM pg_opclass WHERE oid >= 16384 AND opcnamespace = 'pg_catalog'::regnamespace
+  UNION SELECT 'pg_ts_config'::regclass, oid FROM pg_ts_config WHERE oid >= 16384 AND cfgnamespace = 'pg_catalog'::regnamespace
+  UNION SELECT 'pg_ts_dict'::regclass, oid FROM pg_ts_dict WHERE oid >= 16384 AND dictnamespace = 'pg_catalog'::regnamespace),
+parts (class, id, part_class, part) AS (
+  SELECT class, id, class, id FROM unwritten
+  UNION ALL SELECT class, id, 'pg_type'::regclass, unnest(ARRAY[t.oid, t.typarray]) FROM unwritten JOIN pg_type t
+    ON class = 'pg_class'::regclass AND typrelid = id OR class = 'pg_type'::regclass AND t.oid = id),
+uses (class, id, by_class, by_id) AS (
+  SELECT p.class, p.id, CASE WHEN coalesce(ev_class, adrelid, nullif(conrelid, 0), tgrelid, polrelid, indrelid, stxrelid) IS NULL
+      THEN CASE WHEN contypid <> 0 THEN 'pg_type'::regclass ELSE d.classid END ELSE 'pg_class'::regclass END,
+    coalesce(ev_class, adrelid, nullif(conrelid, 0), tgrelid, polrelid, indrelid, stxrelid, nullif(contypid, 0), d.objid)
+  FROM parts p JOIN pg_depend d ON d.refclassid = part_class AND d.refobjid = part AND d.deptype IN ('n', 'a')
+    LEFT JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
+    LEFT JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
+    LEFT JOIN pg_constraint c ON d.classid = 'pg_constraint'::regclass AND c.oid = d.objid
+    LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
+    LEFT JOIN pg_policy y ON d.classid = 'pg_policy'::regclass AND y.oid = d.objid
+    LEFT JOIN pg_index i ON d.classid = 'pg_class'::regclass AND i.indexrelid = d.objid
+    LEFT JOIN pg_statistic_ext s ON d.classid = 'pg_statistic_ext'::regclass AND s.oid = d.objid
+  WHERE d.classid::regclass::text NOT LIKE 'pg_publication%' AND d.classid NOT IN ('pg_default_acl'::regclass, 'pg_amop'::regclass, 'pg_amproc'::regclass)
+    AND NOT EXISTS (SELECT FROM pg_class q WHERE d.classid = 'pg_class'::regclass AND q.oid = d.objid AND (relkind IN ('S', 't') OR relpersistence = 't')))
+SELECT DISTINCT type || ' ' || identity FROM uses u, pg_identify_object(class, id, 0)
+WHERE (by_class, by_id) NOT IN (SELECT part_class, part FROM parts) AND id >= 16384
+"""
+
+
+def dumped(connection: Connection[TupleRow], wanted: Collection[str] | None = None) -> set[str]:
+    """The objects that ``pg_dump`` writes, by their identities.
+
+    Args:
+        wanted: return only those among these.
+    """
+    found = {row[0] for row in connection.execute(_DUMPED)}
+    return found if wanted is None else found.intersection(wanted)
+
+
+def used(connection: Connection[TupleRow], wanted: Collection[str] | None = None) -> set[str]:
+    """The objects that ``pg_dump`` does not write, and that others use which it writes.
+
+    Args:
+        wanted: return only those among these.
+    """
+    found = {row[0] for row in connection.execute(_USED)}
+    return found if wanted is None else found.intersection(wanted)

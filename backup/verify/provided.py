@@ -6,7 +6,9 @@ A restored database has what is installed here. Differences from the original ar
 
 import re
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TypeAlias
 
 import psycopg
 
@@ -23,6 +25,8 @@ NAMED = 3
 _NAME = re.compile(r"(?P<name>[^\s.(]+)\s*(?:USING \w+)?(?:\(|$)")
 _OWN = re.compile(r"\d+ objects in the schema (?P<schema>pg_catalog|information_schema), such as ")
 _MISSING = "does not exist"
+# Digests of the objects of each extension, by their identities.
+_Objects: TypeAlias = dict[str, dict[str, int]]
 
 
 def compared(manifest: Manifest, address: Address, errors: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -108,10 +112,35 @@ def hindering(
     Args:
         extensions: those of the same version.
     """
-    wanted, there = _by_provider(expected), _by_provider(found)
+    kept = partial(_named, errors=errors)
+    yield from _hindering(_by_provider(expected), _by_provider(found), extensions, kept, kept)
+
+
+def predicted(
+    expected: Iterable[Provided], created: Iterable[Provided], dumped: Container[str], used: Container[str]
+) -> Iterator[str]:
+    """What a restore will not be able to restore.
+
+    Args:
+        created: the objects of the same extensions after they were created here.
+        dumped: objects that ``pg_dump`` writes.
+        used: objects of extensions that others use which ``pg_dump`` writes.
+    """
+    wanted, there = _by_provider(expected), _by_provider(created)
+    yield from _hindering(wanted, there, wanted, dumped.__contains__, used.__contains__)
+
+
+def _hindering(
+    wanted: _Objects,
+    there: _Objects,
+    extensions: Iterable[str],
+    conflicts: Callable[[str], bool],
+    matters: Callable[[str], bool],
+) -> Iterator[str]:
+    """What was removed from an extension and conflicts, and what was added to one and matters."""
     for name in sorted({*extensions} & {*wanted}):
-        removed = [key for key in there[name] if key not in wanted[name] and _named(key, errors)]
-        added = [key for key in wanted[name] if key not in there[name] and _named(key, errors)]
+        removed = [key for key in there[name] if key not in wanted[name] and conflicts(key)]
+        added = [key for key in wanted[name] if key not in there[name] and matters(key)]
         if removed:
             yield (
                 f"pg_restore cannot restore {_listed(removed)}, which the extension {name} creates too:"
@@ -124,13 +153,30 @@ def hindering(
             )
 
 
+def own_schemas(notes: Iterable[str], used: Iterable[str]) -> Iterator[str]:
+    """Objects in PostgreSQL's own schemas that others use.
+
+    Args:
+        notes: on what a dump leaves out.
+        used: objects that others use which ``pg_dump`` writes.
+    """
+    objects = " ".join(used)
+    for found in filter(None, map(_OWN.match, notes)):
+        if f"{found['schema']}." in objects:
+            yield _unrestorable(found.string)
+
+
+def _unrestorable(what: str) -> str:
+    return (
+        f"pg_restore cannot restore what uses {what}, which pg_dump left out:"
+        " move them into another schema in the original"
+    )
+
+
 def _own(notes: Iterable[str], errors: Sequence[str]) -> Iterator[str]:
     for found in filter(None, map(_OWN.match, notes)):
         if any(_MISSING in error for error in errors):
-            yield (
-                f"pg_restore cannot restore what uses {found.string}, which pg_dump left out:"
-                " move them into another schema in the original"
-            )
+            yield _unrestorable(found.string)
 
 
 def _named(identity: str, errors: Sequence[str]) -> bool:
@@ -139,8 +185,8 @@ def _named(identity: str, errors: Sequence[str]) -> bool:
     return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", error) for error in errors)
 
 
-def _by_provider(objects: Iterable[Provided]) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = defaultdict(dict)
+def _by_provider(objects: Iterable[Provided]) -> _Objects:
+    found: _Objects = defaultdict(dict)
     for each in objects:
         found[each.provider][each.object] = each.digest
     return found

@@ -204,9 +204,29 @@ def test_what_pg_restore_cannot_restore_is_not_damage(
     script: str, command: Command, postgres: Postgres, new_database: NewDatabase
 ) -> None:
     url = postgres.url_for(new_database(script, "kept"))
+    bad = [each for each in command("doctor", "--json", DATABASE_URL=url).json if each["ok"] is False]
+    assert [f"{each['detail']}: {each['fix']}" for each in bad] == [UNRESTORABLE[script]]
     command.passed("run", DATABASE_URL=url)
     report = command("verify", "latest", "--json", DATABASE_URL=url).json
     assert report["unprovable"] == [UNRESTORABLE[script]]
+
+
+HARMLESS = {
+    "removed and dropped": "CREATE EXTENSION citext; ALTER EXTENSION citext DROP AGGREGATE max(citext); DROP AGGREGATE max(citext)",
+    "added and not used by others": "CREATE EXTENSION unaccent; CREATE TABLE o (a serial PRIMARY KEY, b text CHECK (b <> ''));"
+    " CREATE INDEX ON o (b); CREATE VIEW v AS SELECT * FROM o; ALTER EXTENSION unaccent ADD TABLE o; ALTER EXTENSION unaccent ADD VIEW v",
+    "not used in a built-in schema": "SET allow_system_table_mods = on;"
+    " CREATE FUNCTION pg_catalog.own() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "names as in the extension's script": "CREATE EXTENSION vector; CREATE TABLE vector_dims (a vector(3), b vector[]);"
+    " CREATE FUNCTION vector_dims(text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+}
+
+
+@pytest.mark.parametrize("case", HARMLESS)
+def test_what_pg_restore_can_restore_is_not_predicted_to_fail(
+    case: str, command: Command, postgres: Postgres, new_database: NewDatabase
+) -> None:
+    proven(command, DATABASE_URL=postgres.url_for(new_database(HARMLESS[case], "harmless")))
 
 
 def test_errors_about_other_objects_remain_differences() -> None:

@@ -254,7 +254,7 @@ def test_doctor_waits_once_for_each_silent_server(
         assert ended(lambda: found.update({check.name: check for check in examine(wiring)})) is None
     assert "no response within" in found["postgres a: clock"].detail
     refused = {name for name, check in found.items() if "did not respond earlier" in check.detail}
-    kinds = ("extensions", "verification", "left out", "locks", "locked tables")
+    kinds = ("extensions", "verification", "objects of extensions", "left out", "locks", "locked tables")
     assert refused == {*(f"postgres a: {kind}" for kind in kinds), "postgres b"}
     # What did answer counts.
     assert "may be used in" in found["work folder"].detail

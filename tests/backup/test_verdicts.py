@@ -283,6 +283,17 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
             yield check
 
 
+@fails("_members")
+def _(patch: Patch, _: Path) -> Iterator[Check]:
+    """Each has its own advice; that of the first one is shown."""
+    connected_to(patch)
+    patch.setattr(postgres, "unrestorable", lambda *_: ["it cannot restore f: add it", "nor g: add that"])
+    wiring: Any = None
+    for check in asked("postgres shop: objects of extensions", lambda: postgres._members(wiring, TARGET)):
+        assert (check.detail, check.fix) == ("it cannot restore f; nor g: add that", "add it")
+        yield check
+
+
 @fails("_options")
 def _(patch: Patch, _: Path) -> Iterator[Check]:
     def cluster(*_: Any, **__: Any) -> None:
