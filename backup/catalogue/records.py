@@ -39,7 +39,7 @@ class Report(Document):
     notes: tuple[str, ...] = ()
     unprovable: tuple[str, ...] = Field(
         default=(),
-        description="why the verification was inconclusive: what is missing on this host",
+        description="why the verification was inconclusive: what is missing on this host, or what pg_restore cannot create again",
     )
     tables: Count = 0
     rows: Count = 0

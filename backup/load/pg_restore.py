@@ -7,7 +7,7 @@ known to leave the database unchanged, never because it is frequent. The compari
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from backup.cancellation import Check, never
@@ -78,7 +78,7 @@ def errors(lines: Iterable[str]) -> list[list[str]]:
     return [
         each
         for each in messages(lines)
-        if _ERROR.match(each[0]) and not ignorable_reason(each[0], _command(each))
+        if _ERROR.match(each[0]) and not ignorable_reason(each[0], command_of(each))
     ]
 
 
@@ -113,6 +113,29 @@ SHARED_MEMORY = (
     "this says nothing about the backup: give the server's container more shared memory (shm_size: 512m), or add "
     "options=-c%20max_parallel_maintenance_workers%3D0 to the server's URL, and run it again"
 )
+
+
+@dataclass
+class Refusals:
+    """What ``pg_restore`` could not restore.
+
+    Attributes:
+        messages: its errors, each with its further lines.
+        entries: numbers of the archive's entries. One that failed for an ignorable reason may be among them.
+        complete: whether no line was left out.
+    """
+
+    messages: list[list[str]] = field(default_factory=list)
+    entries: set[int] = field(default_factory=set)
+    complete: bool = True
+
+    def take(self, lines: Sequence[str]) -> None:
+        """Take what a run has printed."""
+        self.messages += errors(lines)
+        self.entries |= {int(found["entry"]) for found in map(_ENTRY.match, lines) if found}
+        self.complete = self.complete and not any(map(_GAP.fullmatch, lines))
+
+
 Tables = Callable[[str], object]
 """Called with the name of each table when the restore of its rows begins."""
 
@@ -127,12 +150,14 @@ def load_archive(
     *,
     alone: bool = False,
     runs: Sequence[Pass] | None = None,
+    refusals: Refusals | None = None,
 ) -> list[Difference]:
     """Restore an archive into an empty database. Every error that cannot be ignored is a difference.
 
     Args:
         alone: nothing else uses the server.
         runs: the :func:`passes`, if they are already known.
+        refusals: takes what could not be restored.
     """
     found: list[Difference] = []
     run = _Run(programs, address, archive, check, tables)
@@ -147,7 +172,10 @@ def load_archive(
                 log.warning("%s; objects that one process now restores alone: %d", cause, len(again))
                 by_itself = replace(run, address=address.with_settings(_ALONE))
                 ended = by_itself((chosen_from(archive.with_name("again.list"), again),), 1)
-            found += [] if only_ignorable(ended.errors) else _differences(ended)
+            if not only_ignorable(ended.errors):
+                found += _differences(ended)
+                if refusals is not None:
+                    refusals.take(ended.errors)
     return found
 
 
@@ -248,11 +276,11 @@ def _differences(ended: Ended) -> list[Difference]:
 
 def _described(message: list[str]) -> str:
     """An error with the beginning of the command that it refers to, as one text, even if it has many lines."""
-    command = _command(message)
+    command = command_of(message)
     about = f" ({command[:MAX_COMMAND].strip()})" if command else ""
     return f"{without_values(message[0].strip())}{about}"
 
 
-def _command(message: list[str]) -> str:
+def command_of(message: Sequence[str]) -> str:
     """The first line of the command that an error refers to."""
     return next((line.removeprefix(_COMMAND) for line in message if line.startswith(_COMMAND)), "")

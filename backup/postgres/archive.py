@@ -36,6 +36,8 @@ class Entry:
 
     Attributes:
         kind: such as ``TABLE``.
+        name: as a plain dump names it in its comments, where a line end is a blank.
+        schema: empty if it has none.
         section: :data:`PRE_DATA`, :data:`DATA` or :data:`POST_DATA`; others belong to the section of the entry before them.
         needs: the numbers of those that it depends on.
         unset: the offset of the position of its data, if that is not known.
@@ -46,6 +48,8 @@ class Entry:
     section: int
     needs: tuple[int, ...] = ()
     unset: int | None = None
+    name: str = ""
+    schema: str = ""
 
 
 class RowEnds:
@@ -94,12 +98,12 @@ def write_positions(path: Path, ends: Sequence[int]) -> bool:
 
 
 def contents(path: Path) -> list[Entry]:
-    """The table of contents of an uncompressed archive; empty if it does not have a known format."""
+    """The table of contents of an archive; empty if it does not have a known format."""
     if not path.stat().st_size:
         return []
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
-            return _contents(_Reader(data))
+            return _contents(_Reader(data), compressed=True)
         except _UnknownError:
             return []
 
@@ -161,13 +165,17 @@ class _Reader:
                 raise _UnknownError
 
 
-def _contents(reader: _Reader) -> list[Entry]:
-    """All entries. The data begins after them."""
-    version = _header(reader)
+def _contents(reader: _Reader, *, compressed: bool = False) -> list[Entry]:
+    """All entries. The data begins after them.
+
+    Args:
+        compressed: whether the data may be compressed; the entries never are.
+    """
+    version = _header(reader, compressed=compressed)
     return [_entry(reader, version) for _ in range(reader.number())]
 
 
-def _header(reader: _Reader) -> int:
+def _header(reader: _Reader, *, compressed: bool) -> int:
     """Skip the header; returns the minor version of the format."""
     reader.expect(*MAGIC, 1)
     version = reader.byte()
@@ -175,7 +183,8 @@ def _header(reader: _Reader) -> int:
     if version not in KNOWN:
         raise _UnknownError
     reader.expect(4, 8, CUSTOM)  # bytes of a number, bytes of a position
-    if (reader.byte() if version >= 15 else reader.number()) != UNCOMPRESSED:
+    compression = reader.byte() if version >= 15 else reader.number()
+    if compression != UNCOMPRESSED and not compressed:
         raise _UnknownError
     for _ in range(7):  # the time of the dump
         reader.number()
@@ -186,9 +195,11 @@ def _header(reader: _Reader) -> int:
 def _entry(reader: _Reader, version: int) -> Entry:
     identity = reader.number()
     reader.number()  # whether it has data; its position shows that better
-    reader.texts(3)  # table's oid, oid, name
-    kind, section = reader.string(), reader.number()
-    reader.texts(6)  # definition, DROP, COPY, schema, tablespace, access method
+    reader.texts(2)  # table's oid, oid
+    name, kind, section = reader.string(), reader.string(), reader.number()
+    reader.texts(3)  # definition, DROP, COPY
+    schema = reader.string()
+    reader.texts(2)  # tablespace, access method
     if version >= 16:
         reader.number()  # kind of relation
     reader.texts(2)  # owner, with oids
@@ -196,7 +207,12 @@ def _entry(reader: _Reader, version: int) -> Entry:
     field = reader.position
     state = reader.byte()
     reader.skip(8)
-    return Entry(identity, kind or b"", section, needs, field if state == NOT_SET else None)
+    unset = field if state == NOT_SET else None
+    return Entry(identity, kind or b"", section, needs, unset, _shown(name), _shown(schema))
+
+
+def _shown(text: bytes | None) -> str:
+    return (text or b"").replace(b"\n", b" ").replace(b"\r", b" ").decode(errors="replace")
 
 
 def _id(text: bytes) -> int:

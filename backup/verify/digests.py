@@ -417,7 +417,9 @@ def routed_otherwise(expected: Digests, found: Digests) -> list[Key]:
 
 
 def _existence(digest: Digest | None) -> str:
-    return "nothing" if digest is None else "an object"
+    if digest is None:
+        return "nothing"
+    return "an object" if digest.rows is None else f"{digest.rows} rows"
 
 
 def _describe(expected: Digest, found: Digest) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from backup.catalogue.records import Difference
+from backup.load.pg_restore import Refusals
 from backup.progress import Progress, Timings, silent
 
 
@@ -18,6 +19,7 @@ class Findings:
     stages: Timings = field(default_factory=Timings)
     differences: list[Difference] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    refusals: Refusals = field(default_factory=Refusals)
     # How this host differs from the original, and why the verification is therefore inconclusive.
     suspicions: list[str] = field(default_factory=list)
     unprovable: list[str] = field(default_factory=list)

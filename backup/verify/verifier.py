@@ -24,11 +24,12 @@ from backup.load.pg_restore import load_archive
 from backup.load.properties import properties
 from backup.load.space import guarded
 from backup.load.throwaway import private_folder, sweep_folders
+from backup.postgres.archive import contents
 from backup.postgres.dsn import Address
 from backup.progress import Meter, Progress, silent
 from backup.run import TOOL
 from backup.store import Store
-from backup.verify import configured, provable, provided
+from backup.verify import configured, provable, provided, unrestorable
 from backup.verify.checks import command_check, sql_checks, usable
 from backup.verify.compare import Reading, compare_counts, compare_dumps, reading
 from backup.verify.findings import Findings
@@ -271,6 +272,7 @@ def _restore_and_compare(
                 check,
                 alone=not place.given,
                 runs=runs,
+                refusals=findings.refusals,
             )
         findings.progress(raw_bytes(manifest, "archive"))
         findings.notes += [note] if note else []
@@ -293,6 +295,9 @@ def _restore_and_compare(
     if "globals" in files:
         with findings.stages.measure("globals"):
             findings.differences += place.compare_globals()
+    findings.unprovable += unrestorable.reasons(
+        findings.refusals, contents(archive), findings.differences, manifest
+    )
 
 
 def prove(

@@ -237,7 +237,9 @@ def test_a_locale_of_another_version(command: Command, postgres: Postgres, new_d
     alone = {"BACKUP_RESTORE_JOBS": "1"}  # in the order of names
     refused = command("verify", made["id"], "--json", **alone).json
     assert refused["differences"], refused
-    assert refused["unprovable"] == []
+    assert [each.split(":")[0] for each in refused["unprovable"]] == [
+        "pg_restore cannot restore the rows of public.a, which violate its check constraint a_a_check"
+    ]
     changed(command, made, server={"collation_version": "0.9"})
     report = command("verify", made["id"], "--json", **alone).json
     assert any("has version 1 here, and 0.9 on the original" in each for each in report["unprovable"]), report
