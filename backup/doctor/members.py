@@ -22,7 +22,8 @@ from backup.wiring import Wiring
 _EXTENSIONS = """
 SELECT extname, nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace ORDER BY e.oid
 """
-_WORD = re.compile(r"\w+|[^\w\s]+")
+# A name, or an operator.
+_WORD = re.compile(r"\w+|[-+*/<>=~!@#%^&|`?]+")
 
 
 def unrestorable(connection: Connection[TupleRow], wiring: Wiring) -> list[str]:
@@ -62,7 +63,7 @@ def _named(identity: str) -> set[str]:
 
 
 def _created(connection: Connection[TupleRow], wiring: Wiring) -> list[Provided]:
-    """The objects of the same extensions on a new server here."""
+    """The objects of the same extensions on a new server here, if they have the same version."""
     settings = wiring.settings
     superuser = inventory.server(connection).superuser
     options = server_options(settings.verify_options)
@@ -72,7 +73,9 @@ def _created(connection: Connection[TupleRow], wiring: Wiring) -> list[Provided]
     ):
         for name, schema in connection.execute(_EXTENSIONS).fetchall():
             _create(new, name, schema)
-        return [each for each in provided(new) if each.provider]
+        same = {*inventory.extensions(connection)} & {*inventory.extensions(new)}
+        names = {each.name for each in same}
+        return [each for each in provided(new) if each.provider in names]
 
 
 def _create(connection: Connection[TupleRow], name: str, schema: str) -> None:

@@ -168,7 +168,7 @@ SELECT type || ' ' || identity FROM (
   UNION ALL SELECT 'pg_foreign_data_wrapper'::regclass, oid FROM pg_foreign_data_wrapper
   UNION ALL SELECT 'pg_foreign_server'::regclass, oid FROM pg_foreign_server
 ) o (class, id), pg_identify_object(class, id, 0)
-WHERE id >= 16384 AND coalesce(schema, '') NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+WHERE id >= 16384 AND identity IS NOT NULL AND coalesce(schema, '') NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = class AND d.objid = id AND d.deptype = 'e')
 """
 # Objects that pg_dump does not write, because they belong to an extension or to one of PostgreSQL's own schemas, and that others
@@ -203,7 +203,7 @@ uses (class, id, by_class, by_id) AS (
   WHERE d.classid::regclass::text NOT LIKE 'pg_publication%' AND d.classid NOT IN ('pg_default_acl'::regclass, 'pg_amop'::regclass, 'pg_amproc'::regclass)
     AND NOT EXISTS (SELECT FROM pg_class q WHERE d.classid = 'pg_class'::regclass AND q.oid = d.objid AND (relkind IN ('S', 't') OR relpersistence = 't')))
 SELECT DISTINCT type || ' ' || identity FROM uses u, pg_identify_object(class, id, 0)
-WHERE (by_class, by_id) NOT IN (SELECT part_class, part FROM parts) AND id >= 16384
+WHERE (by_class, by_id) NOT IN (SELECT part_class, part FROM parts) AND id >= 16384 AND identity IS NOT NULL
 """
 
 

@@ -215,6 +215,8 @@ HARMLESS = {
     "removed and dropped": "CREATE EXTENSION citext; ALTER EXTENSION citext DROP AGGREGATE max(citext); DROP AGGREGATE max(citext)",
     "added and not used by others": "CREATE EXTENSION unaccent; CREATE TABLE o (a serial PRIMARY KEY, b text CHECK (b <> ''));"
     " CREATE INDEX ON o (b); CREATE VIEW v AS SELECT * FROM o; ALTER EXTENSION unaccent ADD TABLE o; ALTER EXTENSION unaccent ADD VIEW v",
+    "from another version": "CREATE EXTENSION pg_stat_statements VERSION '1.9'; CREATE FUNCTION w() RETURNS void"
+    " BEGIN ATOMIC SELECT pg_stat_statements_reset(0, 0, 0); END",
     "not used in a built-in schema": "SET allow_system_table_mods = on;"
     " CREATE FUNCTION pg_catalog.own() RETURNS int LANGUAGE sql AS 'SELECT 1'",
     "names as in the extension's script": "CREATE EXTENSION vector; CREATE TABLE vector_dims (a vector(3), b vector[]);"
