@@ -650,6 +650,19 @@ def test_the_master_of_redis_hands_over_before_it_stops() -> None:
     assert set(scripts) == {path.name for path in (K8S / "base" / "redis").glob("*.sh")}
 
 
+def test_a_lost_packet_of_dns_does_not_stop_sentinel() -> None:
+    """Sentinel answers nothing while it resolves a name, and does nothing for 30 s after more than two seconds of that."""
+    redis = next(one for one in _of_kind("StatefulSet") if one["metadata"]["name"] == "posthub-redis")
+    spec = redis["spec"]["template"]["spec"]
+    options = {one["name"]: int(one["value"]) for one in spec["dnsConfig"]["options"]}
+    assert options["timeout"] * options["attempts"] <= 2
+    # Both programs wait for DNS before they start, for which they must not be killed.
+    for container in spec["containers"]:
+        if "livenessProbe" in container:
+            probe = container["startupProbe"]
+            assert probe["periodSeconds"] * probe["failureThreshold"] >= 300, container["name"]
+
+
 def test_certificates_can_be_issued_over_http() -> None:
     policy = next(p for p in _of_kind("NetworkPolicy") if p["metadata"]["name"] == "acme-challenges")
     assert policy["spec"]["podSelector"]["matchLabels"] == {"acme.cert-manager.io/http01-solver": "true"}

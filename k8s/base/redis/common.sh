@@ -3,6 +3,7 @@
 SERVICE=${SERVICE:-posthub-redis}
 SENTINEL_PORT=${SENTINEL_PORT:-26379}
 MASTER_NAME=${MASTER_NAME:-posthub}
+SENTINEL_CONFIG=${SENTINEL_CONFIG:-/data/sentinel/sentinel.conf}
 REPLICAS=${REPLICAS:-3}
 NAME_OF_POD=${NAME_OF_POD:-$(hostname)}
 DOMAIN=${DOMAIN-.$SERVICE}
@@ -11,7 +12,17 @@ export REDISCLI_AUTH
 
 me="$NAME_OF_POD$DOMAIN"
 
-# The master that the Sentinels name; the first pod if none of them knows one yet.
+# Redis and Sentinel answer nothing while they resolve a name, and Sentinel resolves five before it starts: without DNS,
+# as after a power cut, it would be busy for minutes, and then do nothing for 30 s ("tilt").
+await_names() {
+  until timeout 3 getent hosts "$me" >/dev/null; do
+    echo "waiting until DNS knows $me"
+    sleep 1
+  done
+}
+
+# The master that the Sentinels name. If none of them runs, such as after a power cut, the one that this pod's Sentinel
+# stored last: the first pod may have older data. The first pod if none was stored yet.
 master() {
   i=0
   while [ "$i" -lt "$REPLICAS" ]; do
@@ -22,5 +33,6 @@ master() {
     esac
     i=$((i + 1))
   done
-  echo "$SERVICE-0$DOMAIN"
+  stored=$(sed -n "s/^sentinel monitor $MASTER_NAME \([^ ]*\) .*/\1/p" "$SENTINEL_CONFIG" 2>/dev/null || true)
+  echo "${stored:-$SERVICE-0$DOMAIN}"
 }

@@ -2,6 +2,8 @@
 # Starts Redis as the master, or as a replica of the master that the Sentinels name.
 set -eu
 . "$(dirname "$0")/common.sh"
+config=${REDIS_CONFIG:-/tmp/redis.conf}
+await_names
 now=$(master)
 umask 077
 {
@@ -9,9 +11,9 @@ umask 077
   echo "masterauth \"$REDISCLI_AUTH\""
   echo "replica-announce-ip $me"
   [ "$now" = "$me" ] || echo "replicaof $now 6379"
-} > /tmp/redis.conf
+} > "$config"
 echo "starting $me; the master is $now"
-exec redis-server /tmp/redis.conf \
+exec redis-server "$config" \
   --dir /data --appendonly yes \
   --maxmemory 768mb --maxmemory-policy noeviction \
   --min-replicas-to-write 1 --min-replicas-max-lag 10

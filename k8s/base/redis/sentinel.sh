@@ -2,17 +2,17 @@
 # Starts Sentinel. Sentinel stores its state (its ID, the epoch, the master) in its configuration, so it is written once.
 set -eu
 . "$(dirname "$0")/common.sh"
-config=${SENTINEL_CONFIG:-/data/sentinel/sentinel.conf}
 umask 077
-mkdir -p "$(dirname "$config")"
-if [ ! -s "$config" ]; then
+await_names
+mkdir -p "$(dirname "$SENTINEL_CONFIG")"
+if [ ! -s "$SENTINEL_CONFIG" ]; then
   now=$(master)
   # Sentinel resolves the master's name when it starts, and fails if it cannot.
   until timeout 3 redis-cli -h "$now" ping >/dev/null 2>&1; do
     echo "waiting for $now"
     sleep 1
   done
-  cat > "$config" <<EOF
+  cat > "$SENTINEL_CONFIG" <<EOF
 port $SENTINEL_PORT
 dir /tmp
 requirepass "$REDISCLI_AUTH"
@@ -27,4 +27,4 @@ sentinel failover-timeout $MASTER_NAME 60000
 sentinel parallel-syncs $MASTER_NAME 1
 EOF
 fi
-exec redis-server "$config" --sentinel
+exec redis-server "$SENTINEL_CONFIG" --sentinel
