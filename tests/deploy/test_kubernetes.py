@@ -608,7 +608,7 @@ def test_a_new_cluster_has_what_the_data_tier_refers_to() -> None:
     """The rollout waits for the data tier before it applies the rest: a pod without its priority class is never created."""
     data = [one for one in plain() if one["kind"] in ("Cluster", "StatefulSet")]
     named = {one for document in data for one in _values(document, "priorityClassName")}
-    assert named == {one["metadata"]["name"] for one in _of_kind("PriorityClass")}
+    assert named <= {one["metadata"]["name"] for one in _of_kind("PriorityClass")}
     assert {"PriorityClass", "ServiceAccount", "ConfigMap", "Service", "Namespace"} <= set(FIRST)
 
 
@@ -863,10 +863,9 @@ def test_a_scaled_object_sets_nothing_that_keda_ignores() -> None:
 
 
 def test_flower_is_evicted_before_what_the_site_needs() -> None:
-    (priority,) = _of_kind("PriorityClass")
-    name = priority["metadata"]["name"]
-    essential = {pod for pod, _, spec in pod_specs(plain()) if spec.get("priorityClassName") == name}
-    assert essential == {
+    names = {one["metadata"]["name"] for one in _of_kind("PriorityClass")}
+    needed = {pod for pod, _, spec in pod_specs(plain()) if spec.get("priorityClassName") in names}
+    assert needed == {
         "Deployment/posthub-alert-watch",
         "Deployment/posthub-api",
         "Deployment/posthub-celery-beat",
@@ -875,7 +874,21 @@ def test_flower_is_evicted_before_what_the_site_needs() -> None:
         "StatefulSet/posthub-redis",
     }
     (cluster,) = _of_kind("Cluster")
-    assert cluster["spec"]["priorityClassName"] == name
+    assert cluster["spec"]["priorityClassName"] in names
+
+
+def test_more_pods_of_the_app_drive_no_other_pod_away() -> None:
+    """A scaled worker took the place of KEDA's operator, which has no priority."""
+    scaled = [*_of_kind("ScaledObject"), *_of_kind("HorizontalPodAutoscaler")]
+    targets = {f"Deployment/{one['spec']['scaleTargetRef']['name']}" for one in scaled}
+    classes = {one["metadata"]["name"]: one for one in _of_kind("PriorityClass")}
+    found = {
+        pod: classes[spec["priorityClassName"]] for pod, _, spec in pod_specs(plain()) if pod in targets
+    }
+    assert set(found) == targets
+    assert {one.get("preemptionPolicy") for one in found.values()} == {"Never"}
+    # PostgreSQL, Redis and beat may take theirs.
+    assert max(one["value"] for one in found.values()) < classes["posthub-essential"]["value"]
 
 
 class _TrialsBucket(ObjectStore):
