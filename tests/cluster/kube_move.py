@@ -54,6 +54,7 @@ COMPOSE = ("docker", "compose", "-f", "docker-compose.prod.yml", "-f", "docker-c
 SERVICES = (
     "posthub_trial_s3",
     "posthub_backup",
+    "posthub_api_prod",
     "posthub_celery_worker",
     "posthub_celery_worker_ai",
     "posthub_celery_beat",
