@@ -882,9 +882,7 @@ def test_more_pods_of_the_app_drive_no_other_pod_away() -> None:
     scaled = [*_of_kind("ScaledObject"), *_of_kind("HorizontalPodAutoscaler")]
     targets = {f"Deployment/{one['spec']['scaleTargetRef']['name']}" for one in scaled}
     classes = {one["metadata"]["name"]: one for one in _of_kind("PriorityClass")}
-    found = {
-        pod: classes[spec["priorityClassName"]] for pod, _, spec in pod_specs(plain()) if pod in targets
-    }
+    found = {pod: classes[spec["priorityClassName"]] for pod, _, spec in pod_specs(plain()) if pod in targets}
     assert set(found) == targets
     assert {one.get("preemptionPolicy") for one in found.values()} == {"Never"}
     # PostgreSQL, Redis and beat may take theirs.
