@@ -215,8 +215,6 @@ HARMLESS = {
     "removed and dropped": "CREATE EXTENSION citext; ALTER EXTENSION citext DROP AGGREGATE max(citext); DROP AGGREGATE max(citext)",
     "added and not used by others": "CREATE EXTENSION unaccent; CREATE TABLE o (a serial PRIMARY KEY, b text CHECK (b <> ''));"
     " CREATE INDEX ON o (b); CREATE VIEW v AS SELECT * FROM o; ALTER EXTENSION unaccent ADD TABLE o; ALTER EXTENSION unaccent ADD VIEW v",
-    "from another version": "CREATE EXTENSION pg_stat_statements VERSION '1.9'; CREATE FUNCTION w() RETURNS void"
-    " BEGIN ATOMIC SELECT pg_stat_statements_reset(0, 0, 0); END",
     "not used in a built-in schema": "SET allow_system_table_mods = on;"
     " CREATE FUNCTION pg_catalog.own() RETURNS int LANGUAGE sql AS 'SELECT 1'",
     "names as in the extension's script": "CREATE EXTENSION vector; CREATE TABLE vector_dims (a vector(3), b vector[]);"
@@ -229,6 +227,25 @@ def test_what_pg_restore_can_restore_is_not_predicted_to_fail(
     case: str, command: Command, postgres: Postgres, new_database: NewDatabase
 ) -> None:
     proven(command, DATABASE_URL=postgres.url_for(new_database(HARMLESS[case], "harmless")))
+
+
+def test_what_only_an_older_version_of_an_extension_has_was_not_added_to_it(
+    command: Command, postgres: Postgres, new_database: NewDatabase
+) -> None:
+    name = new_database(
+        "CREATE EXTENSION pg_stat_statements VERSION '1.9'; CREATE EXTENSION unaccent; CREATE TYPE e AS ENUM ('a');"
+        " CREATE TABLE t (a e); ALTER EXTENSION unaccent ADD TYPE e; CREATE FUNCTION w() RETURNS void"
+        " BEGIN ATOMIC SELECT pg_stat_statements_reset(0, 0, 0); END",
+        "older",
+    )
+    bad = [
+        each
+        for each in command("doctor", "--json", DATABASE_URL=postgres.url_for(name)).json
+        if each["ok"] is False
+    ]
+    assert [each["detail"] for each in bad] == [
+        "pg_restore cannot restore what uses type public.e, which pg_dump left out"
+    ]
 
 
 def test_errors_about_other_objects_remain_differences() -> None:
