@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import time
 import uuid
 from collections.abc import Callable
@@ -594,3 +595,21 @@ def test_an_invalid_address_of_the_store_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MY_STORE", value)
     with pytest.raises(ConfigError, match="MY_STORE is not the address of a bucket or folder"):
         env.media_store("MY_STORE")
+
+
+def test_a_file_has_its_name_once_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    sync, rename = os.fsync, Path.replace
+
+    def synced(handle: int) -> None:
+        done.append(f"sync {Path(f'/proc/self/fd/{handle}').read_text()}")
+        sync(handle)
+
+    def replaced(path: Path, target: Path) -> Path:
+        done.append(f"replace {target.name}")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    store.FolderStore(tmp_path).put_stream("a/b", (b"1", b"2"), "text/plain")
+    assert done == ["sync 12", "replace b"]
