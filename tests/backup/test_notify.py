@@ -68,6 +68,9 @@ def test_which_faults_there_are() -> None:
     put(store, made, proven=False)
     put_attempt(store, attempt(NOW + timedelta(minutes=1)))
     assert faults(history_at(store), RPO, NOW) == {}
+    assert faults(history_at(store, 26), RPO, NOW + timedelta(hours=26)) == {}, "as old as it may be"
+    late = faults(history_at(store, 26), RPO, NOW + timedelta(hours=26, seconds=1))
+    assert [*late] == ["late"]
     assert "is 1 d 6 h old" in faults(history_at(store, 30), RPO, NOW + timedelta(hours=30))["late"]
     assert faults(history_at(store), RPO, NOW, died=True)["failed"].startswith("the run was killed")
 
@@ -91,6 +94,28 @@ def test_a_difference_and_an_anomaly_are_named() -> None:
     now = faults(history_at(store), RPO, NOW)
     assert now["differs"] == f"{made.id}: rows posts: expected 3, found 2"
     assert now["unlike"] == f"{made.id}: rows of posts fell to 10"
+
+
+def test_a_verification_that_failed_without_a_difference_is_named() -> None:
+    store = MemoryStore()
+    made = manifest(NOW)
+    put(store, made, proven=False)
+    found = report(made, ok=False)
+    store.put(layout.report("shop", made.id, found.finished), encode(found))
+    assert faults(history_at(store), RPO, NOW) == {"differs": f"{made.id}: see show"}
+
+
+def test_the_newest_run_counts_and_a_killed_one_is_named_instead_of_an_earlier_failure() -> None:
+    store = MemoryStore()
+    put(store, manifest(NOW))
+    put_attempt(
+        store, attempt(NOW - timedelta(hours=2), outcome="failure", error="no space", hint="free some")
+    )
+    put_attempt(store, attempt(NOW - timedelta(hours=1), outcome="running", finished=None))
+    assert [*faults(history_at(store), RPO, NOW)] == ["failed"]
+    assert faults(history_at(store), RPO, NOW, died=True) == {"failed": "the run was killed; see its log"}
+    put_attempt(store, attempt(NOW))
+    assert faults(history_at(store), RPO, NOW) == {}
 
 
 def test_one_message_for_each_fault_and_one_when_it_is_over() -> None:
