@@ -73,6 +73,9 @@ class TestGuard:
             ({"secret_key": "only-while-the-image-is-built-0123456789-abcdefghijklm"}, "placeholder"),
             ({"secret_key": "short"}, "too weak"),
             ({"secret_key": "a" * 60}, "too weak"),
+            ({"secret_key": ("abcde" * 10)[:49]}, "too weak"),
+            ({"secret_key": "abcd" * 15}, "too weak"),
+            ({"hosts": ["."]}, "wildcard '.'"),
             ({"debug": True}, "DEBUG is true"),
             ({"hosts": []}, "ALLOWED_HOSTS is empty"),
             ({"hosts": ["api.posthub.work", "*"]}, "wildcard '*'"),
@@ -91,6 +94,20 @@ class TestGuard:
     def test_bad(self, change: Any, words: str) -> None:
         (problem,) = problems(**SAFE | change)
         assert words in problem
+
+    @pytest.mark.parametrize(
+        "begin", ["changeme", "production-secret", "your-secret", "replace", "Django-Insecure", "<"]
+    )
+    def test_a_key_from_a_template_is_a_placeholder_however_long(self, begin: str) -> None:
+        assert problems(**SAFE | {"secret_key": begin + GOOD["SECRET_KEY"]}) == [
+            "SECRET_KEY is a placeholder"
+        ]
+
+    def test_the_shortest_and_least_varied_key(self) -> None:
+        assert problems(**SAFE | {"secret_key": "abcde" * 10}) == []
+
+    def test_https_is_enough_for_a_provider(self) -> None:
+        assert problems(**SAFE, providers={"GEMINI_API_URL": "https://example.com"}) == []
 
     def test_a_key_is_never_repeated(self) -> None:
         assert "hunter2" not in str(problems(**SAFE | {"secret_key": "hunter2"}))
