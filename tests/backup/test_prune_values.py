@@ -17,6 +17,7 @@ from backup.catalogue.hold import Hold
 from backup.catalogue.manifest import Server
 from backup.errors import StoreError
 from backup.policy.retention import JUMPED, Count
+from backup.postgres import inventory
 from backup.prune import plan_for, prune
 from backup.replication.merged import read
 from backup.store import MemoryStore, RetryingStore, RetryPolicy
@@ -61,7 +62,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         yield "a connection"
 
     monkeypatch.setattr(pruning, "session", session)
-    monkeypatch.setattr(pruning.inventory, "system_identifier", lambda _: "7")
+    monkeypatch.setattr(inventory, "system_identifier", lambda _: "7")
     return found
 
 

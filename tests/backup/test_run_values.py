@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from backup import run as running
-from backup.errors import OpsError, StoreAccessError, StoreError
+from backup.errors import StoreAccessError, StoreError
 from backup.run import destination, run
 from backup.store import MemoryStore
 from backup.targets import ServerTarget
+from sidecar import OpsError
 from tests.backup.test_wires import FakeLock, lock, wired
 
 __all__ = ["lock"]
@@ -41,10 +42,11 @@ def wiring(store: Double, spool: Double | None) -> Any:
 
 
 def test_the_spool_takes_over_only_if_it_answers() -> None:
-    store, spool = Double(), Double()
-    assert destination(wiring(store, spool), strict=False) is store
+    store: Any = Double()
+    spool: Any = Double()
+    assert destination(wiring(store, spool), strict=False) == store
     assert spool.asked == 0
-    assert destination(wiring(Double(AWAY), spool), strict=True) is spool
+    assert destination(wiring(Double(AWAY), spool), strict=True) == spool
     assert spool.asked == 1
     with pytest.raises(StoreError, match="the spool is away"):
         destination(
@@ -60,7 +62,7 @@ def test_the_spool_takes_over_only_if_it_answers() -> None:
 def test_refused_credentials_end_a_run_by_hand_and_each_base_backup(
     target: Any, strict: bool, spooled: bool
 ) -> None:
-    spool = Double()
+    spool: Any = Double()
     given = wiring(Double(REFUSED), spool)
     target = SimpleNamespace(name="shop") if target is DATABASE else target
     if target is SERVER:

@@ -12,7 +12,8 @@ from backup.catalogue.records import Difference
 from backup.errors import CatalogueError
 from backup.policy.retention import CLOCK_TOLERANCE
 from backup.service import summary
-from backup.service.summary import SILENT_SECONDS, Problem, Summary, problems, summaries
+from backup.service.state import SILENT_SECONDS
+from backup.service.summary import Problem, Summary, problems, summaries
 from tests.backup.documents import NOW, attempt, manifest, report
 
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)

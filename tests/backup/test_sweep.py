@@ -56,7 +56,7 @@ def test_what_was_listed_is_not_listed_again() -> None:
 class Forgetful(MemoryStore):
     """A store whose listing lacks the manifests."""
 
-    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
+    def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
         return (info for info in super().walk(prefix) if not info.key.endswith(layout.MANIFEST))
 
 

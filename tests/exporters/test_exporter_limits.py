@@ -270,7 +270,12 @@ def test_the_class_of_an_exception(text: Any, traceback: Any, name: str) -> None
 
 def test_waits_between_attempts_double_up_to_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[float, float]] = []
-    monkeypatch.setattr(random, "uniform", lambda low, high: (asked.append((low, high)), high)[1])
+
+    def uniform(low: float, high: float) -> float:
+        asked.append((low, high))
+        return high
+
+    monkeypatch.setattr(random, "uniform", uniform)
     assert list(islice(delays(), 7)) == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
     assert list(islice(delays(1.0, 3.0), 3)) == [1.0, 2.0, 3.0]
     assert set(asked) == {(0.5, 1.0)}
