@@ -45,6 +45,7 @@ PHRASES = {
     r"\bwithout end\b": "endless",
     r"(?:, |^)also (?:when|if)\b": "even when, even if",
     r"\d %(?=[\s.,;:)|\"']|$)": "5%, without a space",
+    r"\d ×(?=$|\s*\||[,.;:)\"']| (?:faster|slower|less|more)\b)": "1.2×, without a space",
     r"\bwrite a ticket\b": "open a ticket",
     r"\bas on \[": "as described in […], see […]",
     r"\bback-off\b": "backoff",

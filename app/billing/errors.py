@@ -12,8 +12,8 @@ class TryLaterError(StripeCallError):
 
 
 class RefusedError(StripeCallError):
-    """Stripe refuses the request. It must be corrected, or the configuration must be."""
+    """Stripe refuses the request. Either the request or the configuration must be corrected."""
 
 
 class GoneError(RefusedError):
-    """Stripe has no object with this id."""
+    """Stripe has no object with this ID."""

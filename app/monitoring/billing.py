@@ -1,6 +1,6 @@
-"""Metrics of the billing that are read from the database: what waits, what was not delivered, what differs.
+"""Billing metrics that are read from the database: pending events, undelivered events, differences from Stripe.
 
-A counter in a process cannot show these: they concern rows that another process wrote, or that were never written.
+Counters in a process cannot show them, because other processes write these rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ Families = Sequence[GaugeMetricFamily]
 
 
 class BillingCollector(Collector):
-    """Reads the database at most once in `every` seconds. Without billing, or without the database, there are no series."""
+    """Reads the database at most once every `every` seconds. Without billing, or without the database, there are no series."""
 
     def __init__(self, every: float = 15.0, retry: float = 3.0) -> None:
         self._families = Remembered(_read, every, retry)
@@ -72,7 +72,7 @@ def _subscriptions() -> Families:
 
 
 def _reconciliation() -> Families:
-    """Nothing before the first comparison: no difference is known then, and that is not 0."""
+    """Absent before the first comparison, because 0 would mean that there are no differences."""
     last = Reconciliation.objects.first()
     if last is None:
         return ()

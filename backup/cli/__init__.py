@@ -30,7 +30,7 @@ COMMANDS = {
     ),
     "databases": (
         "backup.cli.databases:list_databases",
-        "List or drop the databases that restores and promotions left.",
+        "List or drop the databases that restores and promotions left behind.",
     ),
     "drill": ("backup.cli.drill:drill", "Practise the whole restore in a throwaway server."),
     "prune": ("backup.cli.prune:prune", "Delete backups that no retention rule keeps."),

@@ -16,7 +16,7 @@ from backup.physical import lsn
 from backup.physical.archive import SHA_DIGITS, Archive, Listing, WalObject
 from backup.physical.measures import Measures
 from backup.physical.open_segment import OpenSegment
-from backup.physical.resume import Place
+from backup.physical.resume import ResumePoint
 from backup.physical.slot import APPLICATION, NAME
 from backup.physical.spans import cover
 from backup.physical.storage import Outlet, Storage
@@ -52,7 +52,7 @@ class Follower:
     stop: Stop
     measures: Measures
 
-    def follow(self, sender: WalSender, begin: Place) -> None:
+    def follow(self, sender: WalSender, begin: ResumePoint) -> None:
         """Stream until the end of the timeline.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Where the stream resumes after any interruption, decided by positions alone. Pure."""
+"""The position at which the stream resumes after an interruption, computed from stored positions. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,22 +7,22 @@ from backup.physical import lsn
 from backup.physical.spans import Span
 from backup.physical.timelines import Fork
 
-# If a process dies with two uploads in transit, only the later one may arrive. Such a hole is shorter than this.
+# If a process dies with two uploads in transit, perhaps only the later one has arrived. Such a hole is shorter than this.
 # Retention never leaves such a short hole.
 SHORT_SEGMENTS = 4
 
 
 @dataclass(frozen=True)
-class Place:
+class ResumePoint:
     """The first position of a timeline that the store lacks. The stream begins at the start of its segment."""
 
     timeline: int
     position: int
 
 
-def place(
+def resume_point(
     forks: Sequence[Fork], timeline: int, stretches: Sequence[Span], anchor: int | None, *, segment_size: int
-) -> Place | None:
+) -> ResumePoint | None:
     """Where to resume; None if the stored WAL has no ancestor of the server's timeline.
 
     Args:
@@ -32,17 +32,19 @@ def place(
         anchor: the position that was last confirmed to the slot; None without a slot.
     """
     ends = [*((fork.timeline, fork.position) for fork in forks), (timeline, None)]
-    begins = [0, *(lsn.segment_start(fork.position, segment_size) for fork in forks)]
+    starts = [0, *(lsn.segment_start(fork.position, segment_size) for fork in forks)]
     for index in reversed(range(len(ends))):
         own, limit = ends[index]
-        known = [span for span in stretches if span.timeline == own and (limit is None or span.start < limit)]
-        end = _end(known, anchor, begins[index], segment_size)
+        of_timeline = [
+            span for span in stretches if span.timeline == own and (limit is None or span.start < limit)
+        ]
+        end = _end(of_timeline, anchor, starts[index], segment_size)
         if end is None:
             continue
         if limit is None or end < limit:
-            return Place(own, end)
+            return ResumePoint(own, end)
         # The next timeline repeats the segment in which this one ends.
-        return Place(ends[index + 1][0], begins[index + 1])
+        return ResumePoint(ends[index + 1][0], starts[index + 1])
     return None
 
 
@@ -54,14 +56,14 @@ def timeline_at(forks: Sequence[Fork], timeline: int, position: int, segment_siz
     return timeline
 
 
-def _end(known: Sequence[Span], anchor: int | None, begin: int, segment_size: int) -> int | None:
+def _end(stored: Sequence[Span], anchor: int | None, begin: int, segment_size: int) -> int | None:
     """The end of the stretch that was being written, without what arrived after a hole."""
     if anchor is not None:
-        fitting = [span for span in known if span.start <= max(anchor, begin)]
+        fitting = [span for span in stored if span.start <= max(anchor, begin)]
         return fitting[-1].end if fitting else None
-    chosen = None
-    for span in reversed(known):
-        if chosen is not None and chosen.start - span.end >= SHORT_SEGMENTS * segment_size:
+    newest = None
+    for span in reversed(stored):
+        if newest is not None and newest.start - span.end >= SHORT_SEGMENTS * segment_size:
             break
-        chosen = span
-    return chosen.end if chosen else None
+        newest = span
+    return newest.end if newest else None

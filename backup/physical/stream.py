@@ -15,7 +15,7 @@ from backup.physical.archive import SHA_DIGITS, Archive, Gap, Listing, Stored
 from backup.physical.follower import DivergenceError, Follower
 from backup.physical.measures import Measures
 from backup.physical.pack import pack
-from backup.physical.resume import Place, place, timeline_at
+from backup.physical.resume import ResumePoint, resume_point, timeline_at
 from backup.physical.slot import APPLICATION, SlotStatus, provide, refuse_unsafe, renew
 from backup.physical.spans import Span, spans
 from backup.physical.storage import Outlet
@@ -142,24 +142,24 @@ class Streamer:
             self._outlet.store.put(archive.history_key(timeline, sha256), packed.data)
             self._measures.put(len(packed.data))
 
-    def _begin(self, sender: WalSender, past: "_Past", slot: SlotStatus) -> Place:
+    def _begin(self, sender: WalSender, past: "_Past", slot: SlotStatus) -> ResumePoint:
         """Where the stream begins. WAL that no longer exists is recorded as a gap first."""
         size = past.archive.segment_size
         stretches = spans(
             past.listing.wal, [Span(gap.timeline, gap.start, gap.end) for gap in past.listing.gaps]
         )
-        before = place(past.forks, past.system.timeline, stretches, slot.position, segment_size=size)
+        before = resume_point(past.forks, past.system.timeline, stretches, slot.position, segment_size=size)
         if before is not None and not self._lost:
             return before
         start = lsn.segment_start(slot.kept, size)
         if before is not None and start <= before.position:
             start = lsn.segment_start(renew(sender).kept, size)  # the slot kept less than it promised
-        begin = Place(timeline_at(past.forks, past.system.timeline, start, size), start)
+        begin = ResumePoint(timeline_at(past.forks, past.system.timeline, start, size), start)
         if past.listing.wal:
             self._record_gap(past, before, begin)
         return begin
 
-    def _record_gap(self, past: "_Past", before: Place | None, begin: Place) -> None:
+    def _record_gap(self, past: "_Past", before: ResumePoint | None, begin: ResumePoint) -> None:
         ends = [each.end for each in past.listing.wal if each.end <= begin.position]
         start = before.position if before is not None else max(ends, default=0)
         if start >= begin.position:

@@ -142,7 +142,7 @@ def _attempts(families: _Families, state: State, name: str, history: History) ->
     )
     families.gauge(
         "backup_silent_seconds",
-        "For how long a run has had no response from its database and its store, or a verification from its server (0 = none)",
+        "Seconds without a response from the database and the store of a run, or from the server of a verification (0 = none)",
         state.silence(name),
         database=name,
     )
@@ -416,7 +416,7 @@ def _service(families: _Families, state: State) -> None:
     )
     families.gauge(
         "backup_verify_confined",
-        "1 if the kernel keeps programs that touch restored content from our files and keys",
+        "1 if the kernel denies programs that handle restored content access to files and keys of this host",
         float(strength().confined),
     )
     if state.looked:

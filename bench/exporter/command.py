@@ -99,7 +99,7 @@ class Bench:
             self.add("drain", subject.name, _drained(found))
             self.peer_rate = found.rate
             times = mine.rate / self.peer_rate
-            self.add("drain / peer", "ours", f"{times:.1f} ×", "≥ 10 ×", reached=times >= 10)
+            self.add("drain / peer", "ours", f"{times:.1f}×", "≥ 10×", reached=times >= 10)
 
     def amqp(self) -> None:
         events = AMQP_BURST // 3 if self.quick else AMQP_BURST
@@ -123,7 +123,7 @@ class Bench:
 
     def _against_today(self, what: str, best: Mapping[str, Drain], goal: float) -> None:
         times = best["ours"].rate / best["today"].rate
-        self.add(what, "ours", f"{times:.2f} ×", f"≥ {goal:g} ×", reached=times >= goal)
+        self.add(what, "ours", f"{times:.2f}×", f"≥ {goal:g}×", reached=times >= goal)
 
     def loss(self) -> None:
         seconds = 10.0
@@ -140,7 +140,7 @@ class Bench:
             scrapes, older = (measure.summary(one.scrapes, one.series) for one in (mine, before))
             self.add("loss at 5×", "today", f"{_lost(before)} in {long:.0f} s; scrape p99 {older.p99:.1f} ms")
             ratio = scrapes.p99 / older.p99
-            self.add("scrape p99 / today", "ours", f"{ratio:.2f} ×", "≤ 1", reached=ratio <= 1)
+            self.add("scrape p99 / today", "ours", f"{ratio:.2f}×", "≤ 1", reached=ratio <= 1)
 
     def _peer_loss(self, subject: Subject, rate: float, seconds: float) -> str:
         try:
@@ -197,7 +197,7 @@ class Bench:
             before = measure.memory(self.shop, today(self.today), goals, 20_000)
             self.add("RSS after tasks with unique ids", "today", f"{before[-1][1]:.0f} MB")
             ratio = found[-1][1] / before[-1][1]
-            self.add("RSS / today", "ours", f"{ratio:.2f} ×", "≤ 1", reached=ratio <= 1)
+            self.add("RSS / today", "ours", f"{ratio:.2f}×", "≤ 1", reached=ratio <= 1)
         text = ", ".join(f"{tasks:,}: {rss:.0f} MB" for tasks, rss in found)
         last = found[-1][1]
         self.add("RSS after tasks with unique ids", "ours", text, "≤ 80 MB", reached=last <= 80)

@@ -44,14 +44,14 @@ LIMITS: Mapping[str, tuple[str, float, bool]] = {
     "kill_holes": ("kill -9: no hole in the ledger", 0.0, False),
     "bases_unproven": ("kill -9 of base backups: each that is listed is proven", 0.0, False),
     "cap_wal_ratio": ("sidecar dead: pg_wal ≤ limit + max_wal_size + segments of a checkpoint", 1.0, False),
-    "cap_throughput_ratio": ("sidecar dead: throughput ≥ 0.95 × of that without a slot", 0.95, True),
+    "cap_throughput_ratio": ("sidecar dead: throughput ≥ 0.95 × that without a slot", 0.95, True),
     "gap_recorded_seconds": ("sidecar back: gap recorded within 60 s", 60.0, False),
     "cpu_ratio": ("CPU ≤ 1.0 × pg_receivewal with the same packing", 1.0, False),
     "cpu_seconds_per_gigabyte": ("CPU ≤ 8 s per GB of WAL", 8.0, False),
     "rss_bytes": ("peak RSS of the stream ≤ 200 MB", 200e6, False),
     "idle_share": ("idle: ≤ 0.5% of a core", 0.005, False),
     "busy_share": ("100 commits a second: ≤ 2% of a core", 0.02, False),
-    "throughput_ratio": ("commits of the primary ≥ 0.97 × of those without", 0.97, True),
+    "throughput_ratio": ("commits of the primary ≥ 0.97 × those without", 0.97, True),
     "base_ratio": ("base backup ≤ 1.3 × pg_basebackup | zstd -2 -T2", 1.3, False),
     "base_rss_bytes": ("peak RSS of the base backup ≤ 200 MB", 200e6, False),
     "recovery_ratio": ("recovery ≤ 0.4 × the logical restore", 0.4, False),
@@ -163,7 +163,7 @@ def _text(name: str, value: float) -> str:
     if name.endswith("_share"):
         return f"{value:.2%}"
     if name.endswith("_ratio"):
-        return f"{value:.2f} ×"
+        return f"{value:.2f}×"
     return f"{value:.2f}" if value % 1 else f"{value:.0f}"
 
 

@@ -19,12 +19,14 @@ MAX_FREQ = 86_400.0
 MISSED_HEARTBEATS = 3
 # Heartbeats in a row with starts that no event announced, after which a worker counts as one without events.
 SILENT_HEARTBEATS = 2
-# A heartbeat that follows another one within this share of the interval is early. Several workers use a name when,
-# among the newest sixteen heartbeats, this number was early and this number jumped; a restart causes one of each.
+# A heartbeat is early if it follows the one before it within this share of the interval.
 EARLY_SHARE = 0.6
+# Several workers share a name if at least this number of the newest 16 heartbeats were early, and at least this number
+# had another process's count. A restart causes one of each.
 SHARED_EARLY = 4
 SHARED_JUMPS = 3
 RECENT_MASK = (1 << 16) - 1
+# The newest 4 heartbeats.
 DOUBTFUL_MASK = (1 << 4) - 1
 
 
@@ -72,7 +74,7 @@ class Host:
 
     def __init__(self, label: str, budget: Budget) -> None:
         self.label = clean(label)
-        # Local monotonic time of a client's last task; a worker's host lives as long as the worker.
+        # Local monotonic time of the last task that a client sent. Hosts of workers do not use it: they are removed with the worker.
         self.heard = -inf
         self.tracks: dict[Group, Track] = {}
         self._budget = budget
@@ -103,8 +105,8 @@ class Ledger:
 
     Heartbeats carry the number of tasks that the worker has started (``processed``). Task events may be published
     shortly after a heartbeat that already counts them, so a heartbeat is settled at the next one: by then every start
-    with a timestamp up to its own has been seen. Both times are by the worker's clock, so the split is exact. When
-    that clock is set back, the account is closed and a new one opened.
+    with a timestamp up to its own has been seen. Both times are by the worker's clock, so the split is exact. If
+    that clock is set back, the losses counted so far are kept, and counting starts again.
     """
 
     __slots__ = (
@@ -145,7 +147,7 @@ class Ledger:
         """Starts that the worker reported and that no event announced, so far."""
         return self._closed + self._open
 
-    def is_other(self, pid: Any) -> bool:
+    def is_other_process(self, pid: Any) -> bool:
         """Whether a pid differs from that of the last heartbeat."""
         return self._since != inf and pid != self._pid
 
@@ -302,7 +304,7 @@ class Worker:
     def _account(self, kind: str, pid: int | None, processed: int, timestamp: float) -> None:
         before = self.processed
         if kind == "worker-heartbeat":
-            jumped = (before is not None and processed < before) or self.ledger.is_other(pid)
+            jumped = (before is not None and processed < before) or self.ledger.is_other_process(pid)
             self.cadence.heartbeat(timestamp, self.freq, jumped=jumped)
         if before is not None and processed > before:
             self.unannounced = self.unannounced + 1 if self.ledger.is_silent else 0

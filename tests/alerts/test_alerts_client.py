@@ -1,4 +1,4 @@
-"""What is asked of Alertmanager, and what its answers mean, without one."""
+"""Alertmanager's client: the requests that it sends, and how it reads the responses. No Alertmanager runs."""
 
 import json
 from datetime import datetime, timedelta
@@ -16,8 +16,8 @@ from alerts.login import Login
 from sidecar import OpsError
 
 
-class Asked:
-    """Answers with what it is given, and notes the requests."""
+class FakeRequest:
+    """Takes the place of a session's `request`: records each call and returns the given answer."""
 
     def __init__(self, answer: Any = None, status: int = 200) -> None:
         self.calls: list[tuple[str, str, Any]] = []
@@ -31,10 +31,10 @@ class Asked:
         )
 
 
-def client(monkeypatch: pytest.MonkeyPatch, asked: Any, login: Login | None = None) -> Alertmanager:
-    made = Alertmanager("http://h:9093/", login)
-    monkeypatch.setattr(made._session, "request", asked)
-    return made
+def client(monkeypatch: pytest.MonkeyPatch, request: Any, login: Login | None = None) -> Alertmanager:
+    alertmanager_client = Alertmanager("http://h:9093/", login)
+    monkeypatch.setattr(alertmanager_client._session, "request", request)
+    return alertmanager_client
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def a_silence(number: int, state: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def test_silences_that_are_over_are_not_listed_and_the_next_to_end_comes_first(
+def test_expired_silences_are_not_listed_and_the_next_to_end_comes_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     listed = [
@@ -73,7 +73,7 @@ def test_silences_that_are_over_are_not_listed_and_the_next_to_end_comes_first(
         a_silence(4, "active", isEqual=False, isRegex=True),
         a_silence(5, "active"),
     ]
-    found = client(monkeypatch, Asked(listed)).silences()
+    found = client(monkeypatch, FakeRequest(listed)).silences()
     assert [(one.id, one.state, *one.matchers) for one in found] == [
         ("5", "active", "a=b"),
         ("4", "active", "a!~b"),
@@ -83,7 +83,7 @@ def test_silences_that_are_over_are_not_listed_and_the_next_to_end_comes_first(
 
 
 def test_a_silence_lasts_as_long_as_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = Asked({"silenceID": "s"})
+    asked = FakeRequest({"silenceID": "s"})
     duration = timedelta(hours=2)
     assert (
         client(monkeypatch, asked).silence(["HostDown", "a!=b"], duration=duration, by="me", comment="why")
@@ -97,7 +97,7 @@ def test_a_silence_lasts_as_long_as_it_is_asked_to(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_alert_that_is_posted_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = Asked()
+    asked = FakeRequest()
     client(monkeypatch, asked).post_alert({"alertname": "A"}, {"summary": "x"}, duration=timedelta(minutes=2))
     ((method, url, (alert,)),) = asked.calls
     assert (method, url) == ("POST", "http://h:9093/api/v2/alerts")
@@ -107,20 +107,22 @@ def test_an_alert_that_is_posted_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert times[0].tzinfo is not None
 
 
-def test_the_fate_of_an_alert_is_that_of_the_one_with_all_its_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_receivers_of_an_alert_are_those_of_the_one_with_exactly_its_labels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def alert(silenced: list[str], inhibited: list[str], *receivers: str, **labels: str) -> dict[str, Any]:
         status = {"silencedBy": silenced, "inhibitedBy": inhibited}
         return {"labels": labels, "status": status, "receivers": [{"name": name} for name in receivers]}
 
     listed = [alert([], [], "slack", a="1", b="2"), alert(["s"], ["f"], "page", "slack", a="1")]
-    asked = client(monkeypatch, Asked(listed))
+    asked = client(monkeypatch, FakeRequest(listed))
     assert asked.fate_of({"a": "1"}) == (["page", "slack"], ["silenced by s", "inhibited by alert f"])
     assert asked.fate_of({"a": "1", "b": "2"}) == (["slack"], [])
     assert asked.fate_of({"b": "2"}) == ([], [])
 
 
 def test_the_login_is_used_and_a_refusal_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = client(monkeypatch, Asked(status=400), ("me", "secret"))
+    refused = client(monkeypatch, FakeRequest(status=400), ("me", "secret"))
     assert refused._session.auth == ("me", "secret")
     with pytest.raises(OpsError, match="refused DELETE silence/7: 400 no such label"):
         refused.expire("7")
@@ -134,10 +136,10 @@ def test_the_login_is_used_and_a_refusal_is_an_error(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("labels", [(), ("--label", "drill=false"), ("--label", "drill=")])
-def test_what_is_fired_by_hand_is_a_drill_whatever_its_labels(
+def test_an_alert_fired_by_hand_always_has_the_label_drill(
     monkeypatch: pytest.MonkeyPatch, labels: tuple[str, ...]
 ) -> None:
-    """Without the label it would inhibit real alerts, and wake people as a real one."""
+    """Without the label it would inhibit real alerts, and page people like a real one."""
     posted: list[dict[str, str]] = []
     server = SimpleNamespace(
         url="http://h:9093",

@@ -12,7 +12,7 @@ from backup.errors import ReplicationError
 from backup.physical import follower as under_test
 from backup.physical.archive import Archive, Listing, Stored, WalObject
 from backup.physical.measures import Measures
-from backup.physical.resume import Place
+from backup.physical.resume import ResumePoint
 from backup.physical.storage import Outlet
 from backup.physical.uploads import Uploads
 from backup.physical.walsender import TimelineEnd, Wal
@@ -94,7 +94,7 @@ def streamed(monkeypatch: pytest.MonkeyPatch, pace: list[int]) -> tuple[list[int
     store = MemoryStore(fault=fault)
     outlet = Outlet(store, NO_KEYS, PackingOptions(), 1.0, lambda: datetime.now(UTC), lambda _: None)
     session = under_test.Follower("main", ARCHIVE, Listing(), outlet, Stop(), Measures())
-    session.follow(primary, Place(1, SEGMENT))  # type: ignore[arg-type]
+    session.follow(primary, ResumePoint(1, SEGMENT))  # type: ignore[arg-type]
     return sizes, primary.longest
 
 
@@ -152,7 +152,7 @@ def test_what_was_read_together_is_counted_once_and_stored() -> None:
     outlet = Outlet(store, NO_KEYS, PackingOptions(), 1.0, clock, lambda _: None)
     session = under_test.Follower("main", ARCHIVE, Listing(), outlet, Stop(), measures)
     with pytest.raises(ReplicationError, match="the connection was lost"):
-        session.follow(Commits(1000), Place(1, SEGMENT))  # type: ignore[arg-type]
+        session.follow(Commits(1000), ResumePoint(1, SEGMENT))  # type: ignore[arg-type]
     assert len(asked) == 1
     assert (measures.received_bytes, measures.received, measures.latest) == (
         1000,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup.physical.archive import Stored, WalObject
-from backup.physical.resume import SHORT_SEGMENTS, Place, place
+from backup.physical.resume import SHORT_SEGMENTS, ResumePoint, resume_point
 from backup.physical.retention import RetainedBase, plan
 from backup.physical.spans import Span, spans
 from backup.physical.timelines import Fork
@@ -204,38 +204,40 @@ def test_no_plan_makes_a_hole_that_looks_like_a_lost_upload(bases: list[Retained
         assert two.start - one.end >= SHORT_SEGMENTS * SEGMENT
     # So the stream resumes at the end, with or without a slot.
     for anchor in (None, 160 - 2):
-        assert place((), 1, left, anchor, segment_size=SEGMENT) == Place(1, 40 * SEGMENT)
+        assert resume_point((), 1, left, anchor, segment_size=SEGMENT) == ResumePoint(1, 40 * SEGMENT)
 
 
 # --- where the stream resumes
 
 
 def test_nothing_stored_begins_anywhere() -> None:
-    assert place((), 1, [], 100, segment_size=SEGMENT) is None
+    assert resume_point((), 1, [], 100, segment_size=SEGMENT) is None
 
 
 def test_a_lost_upload_is_filled_with_or_without_a_slot() -> None:
     stretches = [Span(1, 0, 41), Span(1, 44, 47)]
-    assert place((), 1, stretches, 41, segment_size=SEGMENT) == Place(1, 41)
-    assert place((), 1, stretches, None, segment_size=SEGMENT) == Place(1, 41)
+    assert resume_point((), 1, stretches, 41, segment_size=SEGMENT) == ResumePoint(1, 41)
+    assert resume_point((), 1, stretches, None, segment_size=SEGMENT) == ResumePoint(1, 41)
 
 
 def test_without_a_slot_a_hole_is_a_lost_upload_up_to_four_segments_short() -> None:
     behind = [Span(1, 0, 40), Span(1, 40 + 4 * SEGMENT - 1, 80)]
-    assert place((), 1, behind, None, segment_size=SEGMENT) == Place(1, 40)
+    assert resume_point((), 1, behind, None, segment_size=SEGMENT) == ResumePoint(1, 40)
     pruned = [Span(1, 0, 40), Span(1, 40 + 4 * SEGMENT, 80)]
-    assert place((), 1, pruned, None, segment_size=SEGMENT) == Place(1, 80)
+    assert resume_point((), 1, pruned, None, segment_size=SEGMENT) == ResumePoint(1, 80)
 
 
 def test_a_promotion_continues_on_the_next_timeline() -> None:
     forks = [Fork(1, 42)]
-    assert place(forks, 2, [Span(1, 0, 42)], 42, segment_size=SEGMENT) == Place(2, 40)
+    assert resume_point(forks, 2, [Span(1, 0, 42)], 42, segment_size=SEGMENT) == ResumePoint(2, 40)
     # WAL that the old primary wrote after the fork does not count.
-    assert place(forks, 2, [Span(1, 0, 60)], 60, segment_size=SEGMENT) == Place(2, 40)
+    assert resume_point(forks, 2, [Span(1, 0, 60)], 60, segment_size=SEGMENT) == ResumePoint(2, 40)
     # The old timeline is completed first.
-    assert place(forks, 2, [Span(1, 0, 39)], 39, segment_size=SEGMENT) == Place(1, 39)
-    assert place(forks, 2, [Span(1, 0, 42), Span(2, 40, 47)], 46, segment_size=SEGMENT) == Place(2, 47)
+    assert resume_point(forks, 2, [Span(1, 0, 39)], 39, segment_size=SEGMENT) == ResumePoint(1, 39)
+    assert resume_point(forks, 2, [Span(1, 0, 42), Span(2, 40, 47)], 46, segment_size=SEGMENT) == ResumePoint(
+        2, 47
+    )
 
 
 def test_the_stream_does_not_resume_on_an_unrelated_timeline() -> None:
-    assert place([Fork(1, 42)], 3, [Span(2, 0, 60)], 60, segment_size=SEGMENT) is None
+    assert resume_point([Fork(1, 42)], 3, [Span(2, 0, 60)], 60, segment_size=SEGMENT) is None

@@ -32,6 +32,7 @@ def phrases(text: str) -> list[str]:
             "At 95 % write a ticket, as on [the page](x.md); 5 %",
             ["5 %", "5 %", "write a ticket", "as on ["],
         ),
+        ("1.19 × | 5 × faster", ["9 ×", "5 ×"]),
         ("with back-off", ["back-off"]),
         (
             "It exists already, by another role than the owner, in another order.",
@@ -54,6 +55,7 @@ def test_phrases_are_found(text: str, found: list[str]) -> None:
         "besides, the lock is held by another run",
         "a damaged file; it ends without ending the run; the page also shows when it ended",
         "There are so many that the page is cut off.",
+        "640 × 400 pixels, 5 × 10 MB, and at most 1.3 × the limit, or 1.2×",
         "5% of 3 %s, as on the page of the cause",
         "nobody",
         "many more of theirs; another one; it already exists",
