@@ -65,12 +65,12 @@ class Alertmanager:
 
     def fate_of(self, labels: Mapping[str, str]) -> tuple[list[str], list[str]]:
         """The receivers of the alert with these labels, and the reasons why they are not notified."""
-        one = next((one for one in self.alerts() if one["labels"] == dict(labels)), None)
-        if one is None:
+        alert = next((alert for alert in self.alerts() if alert["labels"] == dict(labels)), None)
+        if alert is None:
             return [], []
-        suppressed = [f"silenced by {silence}" for silence in one["status"]["silencedBy"]]
-        suppressed += [f"inhibited by alert {cause}" for cause in one["status"]["inhibitedBy"]]
-        return [receiver["name"] for receiver in one["receivers"]], suppressed
+        suppressed = [f"silenced by {silence}" for silence in alert["status"]["silencedBy"]]
+        suppressed += [f"inhibited by alert {cause}" for cause in alert["status"]["inhibitedBy"]]
+        return [receiver["name"] for receiver in alert["receivers"]], suppressed
 
     def silence(self, matchers: Sequence[str], *, duration: timedelta, by: str, comment: str) -> str:
         """Add a silence and return its ID.
@@ -90,7 +90,11 @@ class Alertmanager:
 
     def silences(self) -> list[Silence]:
         """The silences that have not expired, sorted by end."""
-        found = [_silence(one) for one in self._ask("GET", "silences") if one["status"]["state"] != "expired"]
+        found = [
+            _silence(silence)
+            for silence in self._ask("GET", "silences")
+            if silence["status"]["state"] != "expired"
+        ]
         return sorted(found, key=lambda silence: silence.ends)
 
     def expire(self, silence: str) -> None:
@@ -145,8 +149,8 @@ def find(given: str | None) -> Alertmanager:
 def _silence(document: Mapping[str, Any]) -> Silence:
     signs = {(True, False): "=", (False, False): "!=", (True, True): "=~", (False, True): "!~"}
     matchers = tuple(
-        f"{one['name']}{signs[one.get('isEqual', True), one['isRegex']]}{one['value']}"
-        for one in document["matchers"]
+        f"{each['name']}{signs[each.get('isEqual', True), each['isRegex']]}{each['value']}"
+        for each in document["matchers"]
     )
     return Silence(
         id=document["id"],

@@ -125,9 +125,9 @@ def queue_thresholds_are_read(own: Iterable[Record] | None = None) -> Iterator[s
         for selector in selectors(record.expr)
         if OF_ONE_QUEUE in selector.matchers
     }
-    for one in queue_thresholds() if own is None else own:
-        if one.name not in readable or set(one.labels) != {OF_ONE_QUEUE.label}:
-            yield f"{one.name} {one.labels}: only {', '.join(sorted(readable))} may have per-queue values, by queue_name"
+    for threshold in queue_thresholds() if own is None else own:
+        if threshold.name not in readable or set(threshold.labels) != {OF_ONE_QUEUE.label}:
+            yield f"{threshold.name} {threshold.labels}: only {', '.join(sorted(readable))} may have per-queue values, by queue_name"
 
 
 def table_is_fresh() -> Iterator[str]:

@@ -178,9 +178,9 @@ def add_silence(
 @URL
 def list_silences(url: str | None) -> None:
     """List active and pending silences."""
-    for one in alertmanager.find(url).silences():
+    for silence in alertmanager.find(url).silences():
         click.echo(
-            f"{one.id}  {one.state}  until {one.ends}  {' '.join(one.matchers)}  {one.by}: {one.comment}"
+            f"{silence.id}  {silence.state}  until {silence.ends}  {' '.join(silence.matchers)}  {silence.by}: {silence.comment}"
         )
 
 
@@ -188,12 +188,12 @@ def list_silences(url: str | None) -> None:
 @click.argument("ids", nargs=-1, required=True)
 @URL
 def end_silence(ids: tuple[str, ...], url: str | None) -> None:
-    """End silences by ID. One that cannot be ended keeps none of the others."""
+    """End silences by ID. If one cannot be ended, the others still are."""
     server = alertmanager.find(url)
     failures = []
-    for one in ids:
+    for silence_id in ids:
         try:
-            server.expire(one)
+            server.expire(silence_id)
         except OpsError as error:
             failures.append(error)
     if failures:

@@ -26,11 +26,13 @@ READS = re.compile(r"threshold:[a-z0-9_]+:[a-z]+")
 
 def text() -> str:
     """The generated part of the page."""
-    counted = {one: sum(alert.severity == one for alert in alerts()) for one in SEVERITIES}
+    counted = {severity: sum(alert.severity == severity for alert in alerts()) for severity in SEVERITIES}
     parts = [
         BEGIN,
         "",
-        f"{len(alerts())} alerts: " + ", ".join(f"{count} {one}" for one, count in counted.items()) + ".",
+        f"{len(alerts())} alerts: "
+        + ", ".join(f"{count} {severity}" for severity, count in counted.items())
+        + ".",
         "*After* is how long the fault must last before the alert fires, and *stays* how long the alert fires after its end.",
         "",
     ]

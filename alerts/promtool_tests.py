@@ -86,10 +86,10 @@ def needed(tests: Document, rules: Sequence[Document]) -> set[str]:
 
 
 def _asked(test: Document) -> Iterator[str]:
-    for one in test.get("alert_rule_test", ()):
-        yield one["alertname"]
-    for one in test.get("promql_expr_test", ()):
-        yield from _WORD.findall(one["expr"])
+    for case in test.get("alert_rule_test", ()):
+        yield case["alertname"]
+    for case in test.get("promql_expr_test", ()):
+        yield from _WORD.findall(case["expr"])
 
 
 def _words(rule: Document) -> set[str]:

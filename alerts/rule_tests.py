@@ -44,7 +44,7 @@ def _cases(path: Path) -> Iterator[Case]:
     for test in document(path)["tests"]:
         title, _, text = test.get("name", "").partition(": ")
         alert, _, kind = title.partition(" ")
-        moments = [one for one in test.get("alert_rule_test", []) if one["alertname"] == alert]
+        moments = [case for case in test.get("alert_rule_test", []) if case["alertname"] == alert]
         expected = [moment.get("exp_alerts") or [] for moment in moments]
         yield Case(
             path.stem,
@@ -52,5 +52,5 @@ def _cases(path: Path) -> Iterator[Case]:
             kind,
             text,
             tuple(len(found) for found in expected),
-            tuple(frozenset(one.get("exp_labels", {})) for found in expected for one in found),
+            tuple(frozenset(firing.get("exp_labels", {})) for found in expected for firing in found),
         )

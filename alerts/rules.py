@@ -73,7 +73,7 @@ def alert(name: str) -> Alert:
     for candidate in alerts():
         if candidate.name == name:
             return candidate
-    similar = [one.name for one in alerts() if name.lower() in one.name.lower()]
+    similar = [alert.name for alert in alerts() if name.lower() in alert.name.lower()]
     hint = ", ".join(similar[:8]) or "./ops alerts list"
     raise UsageError(f"there is no alert {name}", hint=hint)
 
@@ -85,7 +85,7 @@ def thresholds() -> dict[str, float]:
 
 def queue_thresholds(folder: Path = RULES) -> tuple[Record, ...]:
     """The thresholds of single queues."""
-    return tuple(one for one in records(folder) if one.file == THRESHOLDS.stem and one.labels)
+    return tuple(record for record in records(folder) if record.file == THRESHOLDS.stem and record.labels)
 
 
 def _rules(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -32,9 +32,9 @@ def render_json(board: Board) -> str:
 def visible(value: Any) -> Any:
     """Return JSON without the placement that the SDK sets: it hides links and annotation switches in a menu."""
     if isinstance(value, dict):
-        kept = {key: one for key, one in value.items() if (key, one) != ("placement", "inControlsMenu")}
-        return {key: visible(one) for key, one in kept.items()}
-    return [visible(one) for one in value] if isinstance(value, list) else value
+        kept = {key: item for key, item in value.items() if (key, item) != ("placement", "inControlsMenu")}
+        return {key: visible(item) for key, item in kept.items()}
+    return [visible(item) for item in value] if isinstance(value, list) else value
 
 
 def built() -> dict[str, str]:

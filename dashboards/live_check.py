@@ -64,7 +64,7 @@ def empty_queries(
         OpsError: Prometheus does not answer or rejects a query.
     """
     chosen = committed() if dashboards is None else dashboards
-    return [one for dashboard in chosen for one in _empty_in(prometheus, dashboard, scope)]
+    return [problem for dashboard in chosen for problem in _empty_in(prometheus, dashboard, scope)]
 
 
 def _empty_in(prometheus: Prometheus, dashboard: Json, scope: Scope) -> list[Empty]:

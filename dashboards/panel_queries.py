@@ -24,7 +24,7 @@ class Answer:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to draw: no series, or only NaN and infinities."""
-        return not any(math.isfinite(value) for one in self.series for value in one.values)
+        return not any(math.isfinite(value) for series in self.series for value in series.values)
 
     def name(self, series: Series) -> str:
         """Return the legend text of a series."""

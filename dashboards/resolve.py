@@ -36,7 +36,7 @@ def resolve(text: str, dashboard: dict[str, Any], scope: Scope) -> str:
 
 def _everything(dashboard: dict[str, Any]) -> dict[str, str]:
     listed = dashboard["templating"]["list"]
-    return {one["name"]: one["allValue"] for one in listed if one["type"] == "query"}
+    return {variable["name"]: variable["allValue"] for variable in listed if variable["type"] == "query"}
 
 
 def _built_in(scope: Scope) -> dict[str, str]:

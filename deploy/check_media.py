@@ -82,7 +82,7 @@ def failed(message: str, hint: str) -> int:
 
 def sizes(listing: list[dict[str, Any]]) -> dict[str, int]:
     """Sizes by key."""
-    return {str(one["Path"]): int(one["Size"]) for one in listing}
+    return {str(entry["Path"]): int(entry["Size"]) for entry in listing}
 
 
 def files(url: str) -> Iterator[File]:

@@ -42,7 +42,9 @@ def without_secrets(answer: Any) -> Any:
         config = {**answer["Config"], **hidden}
         return {**answer, "Config": config, "Args": [], "Path": ""}
     if isinstance(answer, list):
-        return [{**one, "Command": "", "Labels": {}} for one in answer if isinstance(one, dict)]
+        return [
+            {**container, "Command": "", "Labels": {}} for container in answer if isinstance(container, dict)
+        ]
     return answer
 
 

@@ -66,14 +66,15 @@ class Prometheus:
         """
         time = {} if at is None else {"time": f"{at:.3f}"}
         return [
-            _series(one["metric"], [one["value"]]) for one in _vectors(self._query("query", expr, **time))
+            _series(sample["metric"], [sample["value"]])
+            for sample in _vectors(self._query("query", expr, **time))
         ]
 
     def range(self, expr: str, start: float, end: float, step: float) -> list[Series]:
         """Return every series over time; all times in seconds. Raises as :meth:`instant` does."""
         times = {"start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
         found = _vectors(self._query("query_range", expr, **times))
-        return [_series(one["metric"], one["values"]) for one in found]
+        return [_series(series["metric"], series["values"]) for series in found]
 
     def value(self, expr: str) -> float | None:
         """Return the single value of an expression, or None if there is no series."""

@@ -92,14 +92,14 @@ class Mutation:
 
 def mutations(folder: Path = MUTATIONS) -> list[Mutation]:
     """All changes, in the order of their files."""
-    return [one for path in sorted(folder.glob("*.yml")) for one in _read(path)]
+    return [mutation for path in sorted(folder.glob("*.yml")) for mutation in _read(path)]
 
 
 def _read(path: Path) -> Iterator[Mutation]:
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for one in document["mutations"]:
-        tests = tuple(one.get("tests", document["tests"]))
-        yield Mutation(path.stem, one["file"], one["change"], one["to"], tests)
+    for change in document["mutations"]:
+        tests = tuple(change.get("tests", document["tests"]))
+        yield Mutation(path.stem, change["file"], change["change"], change["to"], tests)
 
 
 def run(
@@ -119,13 +119,13 @@ def run(
         UsageError: there is no such group.
     """
     found = mutations(root / "tests" / "mutations")
-    names = {one.group for one in found}
+    names = {mutation.group for mutation in found}
     if unknown := set(groups) - names:
         raise UsageError(
             f"no group of mutations {', '.join(sorted(unknown))}", hint=f"one of {', '.join(sorted(names))}"
         )
-    chosen = [one for one in found if not groups or one.group in groups]
-    known = _Known(root / FOLDER / CAUGHT, {one.key for one in found})
+    chosen = [mutation for mutation in found if not groups or mutation.group in groups]
+    known = _Known(root / FOLDER / CAUGHT, {mutation.key for mutation in found})
     spent = _seconds_of_children()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(_scratch(memory)))
@@ -135,12 +135,13 @@ def run(
             benches.put(stack.enter_context(_Bench(tests, known)))
         pool = ThreadPoolExecutor(benches.qsize())
         stack.callback(pool.shutdown, cancel_futures=True)
-        lists = dict.fromkeys(one.tests for one in chosen)
+        lists = dict.fromkeys(mutation.tests for mutation in chosen)
         failing = [test for tests in pool.map(partial(_surveyed, benches), lists) for test in tests]
         for test in sorted(set(failing)):
             click.echo(f"fails without a change: {test}")
         outcomes = [
-            done.result() for done in as_completed(pool.submit(_tried, benches, one) for one in chosen)
+            done.result()
+            for done in as_completed(pool.submit(_tried, benches, mutation) for mutation in chosen)
         ]
     caught = outcomes.count("caught")
     minutes = (_seconds_of_children() - spent) / 60
@@ -213,9 +214,12 @@ class Result:
 def cheapest_first(results: list[Result]) -> list[str]:
     """The names of the tests. Those that share a server stay together: the first of them starts it."""
     setup: defaultdict[str, float] = defaultdict(float)
-    for one in results:
-        setup[one.shared] = max(setup[one.shared], one.setup)
-    return [one.test for one in sorted(results, key=lambda one: (setup[one.shared], one.shared, one.call))]
+    for result in results:
+        setup[result.shared] = max(setup[result.shared], result.setup)
+    return [
+        result.test
+        for result in sorted(results, key=lambda result: (setup[result.shared], result.shared, result.call))
+    ]
 
 
 class _Known:
@@ -275,8 +279,8 @@ class _Bench:
         """
         results = self._tests.results(tests)
         self._known.order[tests] = cheapest_first(results)
-        self._known.passes |= {one.test: True for one in results if not one.failed}
-        return [one.test for one in results if one.failed and not self._passes(one.test)]
+        self._known.passes |= {result.test: True for result in results if not result.failed}
+        return [result.test for result in results if result.failed and not self._passes(result.test)]
 
     def outcome(self, mutation: Mutation) -> tuple[str, str]:
         """``caught``, and why, if a test fails that passes without the change; otherwise what happened instead."""
@@ -373,7 +377,9 @@ class _Tests:
         Raises:
             OSError: see :meth:`results`.
         """
-        return next((one for one in self.results(("-x", *tests), order, left_out) if one.failed), None)
+        return next(
+            (result for result in self.results(("-x", *tests), order, left_out) if result.failed), None
+        )
 
     def results(
         self, tests: tuple[str, ...], order: Sequence[str] = (), left_out: Sequence[str] = ()
@@ -390,7 +396,7 @@ class _Tests:
             code = self._run(json.dumps([asked, str(report), list(order), list(left_out)]))
             lines = report.read_text(encoding="utf-8").splitlines() if report.is_file() else []
         results = [Result(*json.loads(line)) for line in lines]
-        if code not in ENDED and not any(one.failed for one in results):
+        if code not in ENDED and not any(result.failed for result in results):
             raise ChildProcessError(f"pytest exited with {code}")
         return results
 

@@ -164,14 +164,16 @@ def _listening(pid: int) -> set[int] | None:
         return set()
     except psutil.AccessDenied:
         return None
-    return {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
+    return {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}
 
 
 def _is_hidden(port: int) -> bool:
     """Whether a process whose sockets this user may not see listens on a TCP port."""
     return any(
-        one.status == psutil.CONN_LISTEN and getattr(one.laddr, "port", 0) == port and one.pid is None
-        for one in psutil.net_connections("tcp")
+        connection.status == psutil.CONN_LISTEN
+        and getattr(connection.laddr, "port", 0) == port
+        and connection.pid is None
+        for connection in psutil.net_connections("tcp")
     )
 
 

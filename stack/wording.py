@@ -63,6 +63,10 @@ _PATTERNS = [(re.compile(phrase, re.IGNORECASE), instead) for phrase, instead in
 WORDS = {
     "said": "message, output",
 }
+# Names that say nothing about their value, with the name to use instead. Tests may use them.
+BARE_NAMES = {
+    "one": "what it is: an alert, a row",
+}
 CODE = (
     *("adopt", "alerts", "app", "backup", "bench", "dashboards", "deploy", "exporters", "posthub_ops"),
     *("sidecar", "stack", "tests"),
@@ -83,7 +87,7 @@ def problems(root: Path = ROOT) -> list[str]:
     return [
         f"{path.relative_to(root)}:{line} has {phrase!r}; write: {instead}"
         for path in _files(root)
-        for line, phrase, instead in _found(path)
+        for line, phrase, instead in _found(path, is_test=path.is_relative_to(root / "tests"))
     ]
 
 
@@ -114,6 +118,13 @@ def names(source: str) -> Iterator[tuple[int, str, str]]:
                 yield token.start[0], token.string, instead
 
 
+def bare_names(source: str) -> Iterator[tuple[int, str, str]]:
+    """Line number, name and replacement of each of :data:`BARE_NAMES` in a module."""
+    for token in _tokens(source):
+        if token.type == tokenize.NAME and token.string in BARE_NAMES:
+            yield token.start[0], token.string, BARE_NAMES[token.string]
+
+
 @cache
 def _instead_of(name: str) -> str:
     """The replacement for a name; "" for a good one. Most names occur many times."""
@@ -136,7 +147,7 @@ def _files(root: Path) -> Iterator[Path]:
             yield path
 
 
-def _found(path: Path) -> Iterator[tuple[int, str, str]]:
+def _found(path: Path, *, is_test: bool) -> Iterator[tuple[int, str, str]]:
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".py":
         yield from occurrences(text)
@@ -144,3 +155,5 @@ def _found(path: Path) -> Iterator[tuple[int, str, str]]:
     for line, words in prose(text):
         yield from occurrences(words, line)
     yield from names(text)
+    if not is_test:
+        yield from bare_names(text)

@@ -142,7 +142,11 @@ class AccountView(APIView):
 
 def _account(request: Request, user: User) -> dict[str, Any]:
     """The account with the CSRF token, whose cookie a frontend on another host cannot read, and the available features."""
-    publishers = [str(one) for one in Channel.Publisher if one != "sandbox" or settings.SANDBOX_ALLOWED]
+    publishers = [
+        str(publisher)
+        for publisher in Channel.Publisher
+        if publisher != "sandbox" or settings.SANDBOX_ALLOWED
+    ]
     return {
         **AccountSerializer(user).data,
         "csrf_token": get_token(request._request),

@@ -54,8 +54,10 @@ def _newest(account: Account | None) -> Subscription | None:
     if account is None:
         return None
     ours = terms()
-    found = [one for one in account.subscriptions.all() if ours.sells(one)]
-    return next((one for one in found if one.status in UNFINISHED), next(iter(found), None))
+    found = [subscription for subscription in account.subscriptions.all() if ours.sells(subscription)]
+    return next(
+        (subscription for subscription in found if subscription.status in UNFINISHED), next(iter(found), None)
+    )
 
 
 class CheckoutView(APIView):

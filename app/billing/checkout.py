@@ -82,7 +82,7 @@ def account_of(user: User) -> Account:
 def _has_subscription(account: Account) -> bool:
     ours = terms()
     states = account.subscriptions.filter(status__in=UNFINISHED)
-    return any(ours.sells(one) for one in states)
+    return any(ours.sells(state) for state in states)
 
 
 def _forget_deleted_customer(account: Account) -> str:

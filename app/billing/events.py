@@ -161,18 +161,18 @@ def catch_up(now: datetime | None = None) -> int:
     now = now or timezone.now()
     since = now - LOOK_BACK
     listed = list(_parsed(client.events(TYPES, since, now - DELIVERY_TIME)))
-    known = set(Event.objects.filter(pk__in=[one.id for one in listed]).values_list("pk", flat=True))
-    missed = [one for one in listed if one.id not in known]
-    for one in missed:
-        log.warning("event was not delivered by the webhook", extra={"event": one.id, "type": one.type})
-        store(one, delivered=False)
+    known = set(Event.objects.filter(pk__in=[event.id for event in listed]).values_list("pk", flat=True))
+    missed = [event for event in listed if event.id not in known]
+    for event in missed:
+        log.warning("event was not delivered by the webhook", extra={"event": event.id, "type": event.type})
+        store(event, delivered=False)
     return len(missed)
 
 
 def _parsed(found: Iterable[Any]) -> Iterator[Received]:
-    for one in found:
+    for event in found:
         try:
-            yield Received.parse(one)
+            yield Received.parse(event)
         except InvalidEventError:
             log.warning("Stripe listed an event that cannot be read")
 

@@ -47,4 +47,4 @@ class Terms:
 
 
 def is_pro(subscriptions: Iterable[State], terms: Terms, now: datetime, *, complimentary: bool) -> bool:
-    return complimentary or any(terms.entitles(one, now) for one in subscriptions)
+    return complimentary or any(terms.entitles(subscription, now) for subscription in subscriptions)

@@ -52,18 +52,24 @@ def run(*, repair: bool) -> Reconciliation:
     for account in _to_check(accounts, by_customer):
         differences += _check(account, repair=repair)
     differences += _plans_without_account()
-    for one in differences:
-        log.warning("billing difference: %s", one.text, extra={"kind": one.kind, "repaired": one.repaired})
+    for difference in differences:
+        log.warning(
+            "billing difference: %s",
+            difference.text,
+            extra={"kind": difference.kind, "repaired": difference.repaired},
+        )
     Reconciliation.objects.filter(finished_at__lt=start - KEEP).delete()
     return Reconciliation.objects.create(
-        started_at=start, subscriptions=len(theirs), differences=[asdict(one) for one in differences]
+        started_at=start,
+        subscriptions=len(theirs),
+        differences=[asdict(difference) for difference in differences],
     )
 
 
 def _grouped(found: Iterable[SubscriptionState]) -> dict[str, list[SubscriptionState]]:
     groups: dict[str, list[SubscriptionState]] = defaultdict(list)
-    for one in found:
-        groups[one.customer_id].append(one)
+    for difference in found:
+        groups[difference.customer_id].append(difference)
     return dict(groups)
 
 
@@ -102,8 +108,11 @@ def _check(account: Account, *, repair: bool) -> list[Difference]:
     if not repair:
         return found
     synchronize(account)
-    left = {one.text for one in _differences(Account.objects.get(pk=account.pk), theirs)}
-    return [Difference(one.kind, one.text, repaired=one.text not in left) for one in found]
+    left = {difference.text for difference in _differences(Account.objects.get(pk=account.pk), theirs)}
+    return [
+        Difference(difference.kind, difference.text, repaired=difference.text not in left)
+        for difference in found
+    ]
 
 
 def _in_progress(account: Account) -> bool:
@@ -116,7 +125,7 @@ def _in_progress(account: Account) -> bool:
 
 
 def _differences(account: Account, theirs: Sequence[SubscriptionState]) -> list[Difference]:
-    ours = {one.pk: one for one in account.subscriptions.all()}
+    ours = {subscription.pk: subscription for subscription in account.subscriptions.all()}
     found = [
         Difference(SUBSCRIPTION, f"{state.id} of {_name(account)}: {text}")
         for state in theirs
@@ -124,9 +133,12 @@ def _differences(account: Account, theirs: Sequence[SubscriptionState]) -> list[
     ]
     listed = {state.id for state in theirs}
     found += [
-        Difference(SUBSCRIPTION, f"{one.pk} of {_name(account)}: {one.status} here, not listed by Stripe")
-        for one in ours.values()
-        if one.status in UNFINISHED and one.pk not in listed
+        Difference(
+            SUBSCRIPTION,
+            f"{subscription.pk} of {_name(account)}: {subscription.status} here, not listed by Stripe",
+        )
+        for subscription in ours.values()
+        if subscription.status in UNFINISHED and subscription.pk not in listed
     ]
     return found + _double(account, theirs) + _plan(account)
 
@@ -149,7 +161,11 @@ def _shown(value: object) -> str:
 def _double(account: Account, theirs: Sequence[SubscriptionState]) -> list[Difference]:
     """Two subscriptions to the same plan: the customer pays twice."""
     ours = terms()
-    paid = [one.id for one in theirs if one.status in UNFINISHED and not ours.prices.isdisjoint(one.prices)]
+    paid = [
+        subscription.id
+        for subscription in theirs
+        if subscription.status in UNFINISHED and not ours.prices.isdisjoint(subscription.prices)
+    ]
     if len(paid) < 2:
         return []
     return [Difference(DOUBLE, f"{_name(account)} has {len(paid)} subscriptions: {', '.join(sorted(paid))}")]

@@ -77,7 +77,7 @@ def _store(
 
 def _replace(account: Account, found: Sequence[SubscriptionState]) -> None:
     """Store the subscriptions that were found. Most of them have ended long ago and are unchanged, so they are not written."""
-    before = {one.pk: one for one in account.subscriptions.all()}
+    before = {subscription.pk: subscription for subscription in account.subscriptions.all()}
     for state in found:
         old = before.pop(state.id, None)
         new = Subscription(
@@ -96,8 +96,10 @@ def _replace(account: Account, found: Sequence[SubscriptionState]) -> None:
     account.subscriptions.filter(pk__in=before).delete()
 
 
-def _values(one: Subscription) -> dict[str, object]:
-    return {field.attname: getattr(one, field.attname) for field in Subscription._meta.concrete_fields}
+def _values(subscription: Subscription) -> dict[str, object]:
+    return {
+        field.attname: getattr(subscription, field.attname) for field in Subscription._meta.concrete_fields
+    }
 
 
 def past_due_since(state: SubscriptionState, old: Subscription | None) -> datetime | None:

@@ -82,7 +82,7 @@ def _reconciliation() -> Families:
         labels=["kind"],
     )
     for kind in KINDS:
-        family.add_metric([kind], sum(one["kind"] == kind for one in last.differences))
+        family.add_metric([kind], sum(difference["kind"] == kind for difference in last.differences))
     return (
         family,
         _gauge(

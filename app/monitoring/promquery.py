@@ -14,7 +14,7 @@ class NoAnswerError(Exception):
 def by_label(url: str, expression: str, label: str) -> dict[str, float]:
     """The values of an expression by one of its labels."""
     series = _ask(url, expression)
-    return {str(one["metric"].get(label, "")): float(one["value"][1]) for one in series}
+    return {str(sample["metric"].get(label, "")): float(sample["value"][1]) for sample in series}
 
 
 def _ask(url: str, expression: str) -> list[dict[str, Any]]:

@@ -110,7 +110,7 @@ def _without_short_runs(wal: Iterable[WalObject], segment_size: int) -> list[Wal
         if (
             last is not None
             and last.timeline == each.timeline
-            and each.start <= max(one.end for one in runs[-1])
+            and each.start <= max(segment.end for segment in runs[-1])
         ):
             runs[-1].append(each)
         else:
@@ -118,6 +118,6 @@ def _without_short_runs(wal: Iterable[WalObject], segment_size: int) -> list[Wal
     return [
         each
         for run in runs
-        if max(one.end for one in run) - run[0].start >= SHORT_SEGMENTS * segment_size
+        if max(segment.end for segment in run) - run[0].start >= SHORT_SEGMENTS * segment_size
         for each in run
     ]

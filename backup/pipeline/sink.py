@@ -173,7 +173,7 @@ class _Buffers:
             self._changed.wait_for(lambda: self._out == 0 or self._out + size <= self._budget)
             self._out += size
             # Parts only grow, so a buffer of a different size is not needed again.
-            self._idle = [one for one in self._idle if len(one) == size]
+            self._idle = [buffer for buffer in self._idle if len(buffer) == size]
             return self._idle.pop() if self._idle else bytearray(size)
 
     def is_full(self, size: int) -> bool:

@@ -39,7 +39,7 @@ def render(state: State) -> str:
 
 def render_database(state: State, name: str) -> str | None:
     """The content of the page that lists all backups of a database; None: there is no such database."""
-    each = next((one for one in summaries(state) if one.name == name), None)
+    each = next((summary for summary in summaries(state) if summary.name == name), None)
     if each is None:
         return None
     entries = list(reversed((*each.history.backups, *each.history.others)))[:MAX_LISTED]

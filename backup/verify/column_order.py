@@ -41,8 +41,8 @@ def reordered(expected: Digest, found: Digest) -> bool:
     """Whether the rows of a table have the same columns in a different order."""
     if expected.rows is None or expected.text == found.text:
         return False
-    one, other = _COPY.fullmatch(expected.text.encode()), _COPY.fullmatch(found.text.encode())
-    if one is None or other is None or one["table"] != other["table"]:
+    dumped, restored = _COPY.fullmatch(expected.text.encode()), _COPY.fullmatch(found.text.encode())
+    if dumped is None or restored is None or dumped["table"] != restored["table"]:
         return False
-    first, second = (_NAME.findall(match["columns"]) for match in (one, other))
+    first, second = (_NAME.findall(match["columns"]) for match in (dumped, restored))
     return first != second and sorted(first) == sorted(second)

@@ -273,10 +273,10 @@ def _harmless(
         return "it was created again; every new database has it, and a dump leaves it out"
     if key not in expected or key not in found:
         return ""
-    one, other = expected[key], found[key]
-    if key[0] == "TABLE DATA" and equal_in_order(one, other, address):
+    dumped, restored = expected[key], found[key]
+    if key[0] == "TABLE DATA" and equal_in_order(dumped, restored, address):
         return "its columns are in a different order, but it is equal"
-    if one.shape and other.shape and inheritance.same(one.shape, other.shape, shapes):
+    if dumped.shape and restored.shape and inheritance.same(dumped.shape, restored.shape, shapes):
         return "the order or storage of its columns is its parent's; otherwise it is equal"
     return ""
 

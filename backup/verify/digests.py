@@ -165,10 +165,10 @@ class Parser:
         data = self._rest + piece if self._rest else piece
         position = 0
         while position < len(data):
-            one = self._object
-            if one is not None and one.in_rows:
-                end = one.take_rows(data, position)
-            elif one is None or one.between:
+            current = self._object
+            if current is not None and current.in_rows:
+                end = current.take_rows(data, position)
+            elif current is None or current.between:
                 end = self._take_statement(data, position)
             else:
                 end = self._take_line(data, position)
@@ -189,11 +189,13 @@ class Parser:
         """Take what needs no reading line by line: what lies between two statements, or a simple statement."""
         if blank := _NOTHING.match(data, position):
             return blank.end()
-        one = self._object
-        statement = simple(data, position) if one is not None and one.key[0] != _LARGE_OBJECTS else None
-        if statement is None or one is None:
+        current = self._object
+        statement = (
+            simple(data, position) if current is not None and current.key[0] != _LARGE_OBJECTS else None
+        )
+        if statement is None or current is None:
             return self._take_line(data, position)
-        one.statements([statement])
+        current.statements([statement])
         return position + len(statement) + 1
 
     def _take_line(self, data: bytes, position: int) -> int:
@@ -225,14 +227,14 @@ class Parser:
         """
         if self._object is None:
             return
-        one = self._object
-        if one.of_database:
-            # The rest of these depends on the name, which another one states.
-            self._database, text = one.forget_name(self._database), b""
-        digest = one.digest()
+        current = self._object
+        if current.of_database:
+            # The rest of these depends on the name, which another object states.
+            self._database, text = current.forget_name(self._database), b""
+        digest = current.digest()
         if text:
-            self._known.add(one.header, text, one.key, digest)
-        self._add(one.key, digest)
+            self._known.add(current.header, text, current.key, digest)
+        self._add(current.key, digest)
         self._object = None
 
     def _add(self, key: Key, digest: Digest) -> None:
@@ -394,11 +396,11 @@ def _end_of_rows(data: bytes, position: int) -> int:
 def compare(expected: Digests, found: Digests) -> Iterator[tuple[Key, str, str]]:
     """Each key whose digests differ, with descriptions of what was expected and found."""
     for key in sorted({*expected, *found}):
-        one, other = expected.get(key), found.get(key)
-        if one is None or other is None:
-            yield key, _existence(one), _existence(other)
-        elif one.sha256 != other.sha256:
-            yield key, *_describe(one, other)
+        dumped, restored = expected.get(key), found.get(key)
+        if dumped is None or restored is None:
+            yield key, _existence(dumped), _existence(restored)
+        elif dumped.sha256 != restored.sha256:
+            yield key, *_describe(dumped, restored)
 
 
 def with_large_objects_together(found: Digests) -> Digests:
@@ -432,10 +434,10 @@ def _describe(expected: Digest, found: Digest) -> tuple[str, str]:
 
 def _first_difference(expected: str, found: str) -> tuple[str, str]:
     mine, theirs = expected.split("\n"), found.split("\n")
-    for one, other in zip(mine, theirs, strict=False):
-        if one != other:
-            shown = one.strip(), other.strip()
-            return shown if shown[0] != shown[1] else (repr(one), repr(other))
+    for left, right in zip(mine, theirs, strict=False):
+        if left != right:
+            shown = left.strip(), right.strip()
+            return shown if shown[0] != shown[1] else (repr(left), repr(right))
     longer = mine[len(theirs) :] or theirs[len(mine) :]
     line = next((line.strip() for line in longer if line.strip()), "an empty line")
     return (line, "nothing") if len(mine) > len(theirs) else ("nothing", line)

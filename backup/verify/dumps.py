@@ -117,8 +117,8 @@ class Restored:
 
 
 def _equal(key: Key, expected: Digests, found: Digests) -> bool:
-    one, other = expected.get(key), found.get(key)
-    return one is not None and other is not None and one.sha256 == other.sha256
+    dumped, restored = expected.get(key), found.get(key)
+    return dumped is not None and restored is not None and dumped.sha256 == restored.sha256
 
 
 def archive_digests(

@@ -114,10 +114,10 @@ class Bench:
     def _best(self, what: str, subjects: Mapping[str, Callable[[], Drain]]) -> dict[str, Drain]:
         """The best of several rounds of each: other work on the machine can only make a round slower."""
         rounds = measure_rounds(subjects, 1 if self.quick else DRAIN_ROUNDS)
-        best = {name: max(found, key=lambda one: one.rate) for name, found in rounds.items()}
+        best = {name: max(found, key=lambda drain: drain.rate) for name, found in rounds.items()}
         for name, found in best.items():
             mine = name == "ours"
-            whole = all(one.counted == one.events for one in rounds[name])
+            whole = all(drain.counted == drain.events for drain in rounds[name])
             self.add(what, name, _drained(found), "all" if mine else "", reached=whole if mine else None)
         return best
 
@@ -137,7 +137,7 @@ class Bench:
         mine = self._own_loss(5, rate, long, MANY)
         if self.today:
             before = measure.loss(self.shop, today(self.today), rate, long, **MANY)
-            scrapes, older = (measure.summary(one.scrapes, one.series) for one in (mine, before))
+            scrapes, older = (measure.summary(run.scrapes, run.series) for run in (mine, before))
             self.add("loss at 5×", "today", f"{_lost(before)} in {long:.0f} s; scrape p99 {older.p99:.1f} ms")
             ratio = scrapes.p99 / older.p99
             self.add("scrape p99 / today", "ours", f"{ratio:.2f}×", "≤ 1", reached=ratio <= 1)

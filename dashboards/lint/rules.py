@@ -79,8 +79,8 @@ def variables(dashboard: Json) -> dict[str, Json]:
 @rule("template-datasource-rule")
 def templated_datasource(dashboard: Json) -> Iterator[Problem]:
     """Require one data source variable with the expected name and label."""
-    sources = [one for one in variables(dashboard).values() if one["type"] == "datasource"]
-    named = [(one["name"], one["label"], one["query"]) for one in sources]
+    sources = [variable for variable in variables(dashboard).values() if variable["type"] == "datasource"]
+    named = [(source["name"], source["label"], source["query"]) for source in sources]
     if named != [("datasource", "Data source", "prometheus")]:
         yield Problem("template-datasource-rule", dashboard["title"], f"data source variables are {named}")
 
@@ -124,7 +124,7 @@ def reload_on_time_change(dashboard: Json) -> Iterator[Problem]:
 def panel_datasource(dashboard: Json) -> Iterator[Problem]:
     """Require the data source variable in every panel."""
     for panel in _of_kind(dashboard, WITH_QUERIES | {"heatmap", "bargauge"}):
-        uids = [panel["datasource"]["uid"], *(one["datasource"]["uid"] for one in panel["targets"])]
+        uids = [panel["datasource"]["uid"], *(target["datasource"]["uid"] for target in panel["targets"])]
         if not DATASOURCES.issuperset(uids):
             yield _at("panel-datasource-rule", dashboard, panel, f"uses {uids}")
 
@@ -141,10 +141,14 @@ def title_and_description(dashboard: Json) -> Iterator[Problem]:
 def known_units(dashboard: Json) -> Iterator[Problem]:
     """Require a known unit, unless values are mapped to words."""
     for panel in _of_kind(dashboard, WITH_UNITS):
-        properties = [one for override in _overrides(panel) for one in override["properties"]]
+        properties = [setting for override in _overrides(panel) for setting in override["properties"]]
         defaults = panel["fieldConfig"]["defaults"]
-        mapped = defaults.get("mappings") or [one for one in properties if one["id"] == "mappings"]
-        asked = [one["value"] for one in properties if one["id"] == "unit"] or [defaults.get("unit")]
+        mapped = defaults.get("mappings") or [
+            setting for setting in properties if setting["id"] == "mappings"
+        ]
+        asked = [setting["value"] for setting in properties if setting["id"] == "unit"] or [
+            defaults.get("unit")
+        ]
         if not mapped and not UNITS.issuperset(asked):
             yield _at("panel-units-rule", dashboard, panel, f"units {asked}")
 
@@ -161,17 +165,19 @@ def has_queries(dashboard: Json) -> Iterator[Problem]:
 def rate_interval(dashboard: Json) -> Iterator[Problem]:
     """Require `$__rate_interval` in every rate, so that it has samples at every zoom level."""
     for panel, index, expr in queries(dashboard):
-        for one in selectors(expr):
-            if one.call in RATE_FUNCTIONS and one.span != "$__rate_interval":
-                yield _at("target-rate-interval-rule", dashboard, panel, f"[{one.span}] in {expr}", index)
+        for selector in selectors(expr):
+            if selector.call in RATE_FUNCTIONS and selector.span != "$__rate_interval":
+                yield _at(
+                    "target-rate-interval-rule", dashboard, panel, f"[{selector.span}] in {expr}", index
+                )
 
 
 def _required_matcher(name: str) -> Rule:
     def check(dashboard: Json) -> Iterator[Problem]:
         for panel, index, expr in queries(dashboard):
-            for one in selectors(expr):
-                if not _matches(one, name):
-                    text = f'{one.metric} lacks {name}=~"${name}"'
+            for selector in selectors(expr):
+                if not _matches(selector, name):
+                    text = f'{selector.metric} lacks {name}=~"${name}"'
                     yield _at(f"target-{name}-rule", dashboard, panel, text, index)
 
     return check
@@ -185,9 +191,13 @@ rule("target-instance-rule")(_required_matcher("instance"))
 def counters_are_rated(dashboard: Json) -> Iterator[Problem]:
     """Require rate, irate or increase directly around every counter."""
     for panel, index, expr in queries(dashboard):
-        for one in selectors(expr):
-            if one.metric.endswith("_total") and not (one.span and one.call in COUNTER_FUNCTIONS):
-                yield _at("target-counter-agg-rule", dashboard, panel, f"{one.metric} without rate", index)
+        for selector in selectors(expr):
+            if selector.metric.endswith("_total") and not (
+                selector.span and selector.call in COUNTER_FUNCTIONS
+            ):
+                yield _at(
+                    "target-counter-agg-rule", dashboard, panel, f"{selector.metric} without rate", index
+                )
 
 
 @rule("uneditable-dashboard")
@@ -206,8 +216,8 @@ def _overrides(panel: Json) -> list[Json]:
     return found
 
 
-def _matches(one: Selector, name: str) -> bool:
-    return any((m.label, m.operator, m.value) == (name, "=~", f"${name}") for m in one.matchers)
+def _matches(selector: Selector, name: str) -> bool:
+    return any((m.label, m.operator, m.value) == (name, "=~", f"${name}") for m in selector.matchers)
 
 
 def _at(name: str, dashboard: Json, panel: Json, text: str, index: int | None = None) -> Problem:

@@ -17,9 +17,9 @@ _BAND = 44.0
 
 def draw_heatmap(canvas: Canvas, box: Box, panel: Drawable) -> None:
     """Draw a classic histogram: time to the right, buckets upwards, brightness for counts."""
-    buckets = sorted((_bound(one), one) for answer in panel.answers for one in answer.series)
+    buckets = sorted((_bound(series), series) for answer in panel.answers for series in answer.series)
     grid = np.arange(panel.scope.start, panel.scope.end + panel.scope.step / 2, panel.scope.step)
-    counts = _per_bucket([one for _, one in buckets], grid, panel.scope.step)
+    counts = _per_bucket([series for _, series in buckets], grid, panel.scope.step)
     rows = _rows_in_use(counts)
     unit = panel.panel["options"].get("yAxis", {}).get("unit", "short")
     axes = canvas.axes(box.inset(62, 4, 10, 24))

@@ -36,9 +36,9 @@ def _fixed_colors(panel: Drawable) -> dict[str, str]:
     """Return the colours that overrides set for series by name."""
     found = {}
     for override in panel.panel["fieldConfig"].get("overrides", []):
-        for one in override["properties"]:
-            if one["id"] == "color":
-                found[override["matcher"]["options"]] = panel.theme.color(one["value"]["fixedColor"])
+        for setting in override["properties"]:
+            if setting["id"] == "color":
+                found[override["matcher"]["options"]] = panel.theme.color(setting["value"]["fixedColor"])
     return found
 
 
@@ -82,7 +82,7 @@ def _scale(axes: Axes, panel: Drawable) -> None:
         high = soft if flat else max(high, soft)
     high = most if most is not None else high
     axes.set_ylim(low, high if high > low else low + 1)
-    axes.set_yticks(marks := ticks(*axes.get_ylim(), panel.unit), [panel.mark(one) for one in marks])
+    axes.set_yticks(marks := ticks(*axes.get_ylim(), panel.unit), [panel.mark(mark) for mark in marks])
     axes.grid(axis="both", color=panel.theme.grid, linewidth=0.6)
     axes.set_axisbelow(True)
 

@@ -31,18 +31,22 @@ def draw_table(canvas: Canvas, box: Box, panel: Drawable) -> None:
         box,
         0,
         widths,
-        [Verdict(one.title, canvas.theme.quiet) for one in headings],
+        [Verdict(heading.title, canvas.theme.quiet) for heading in headings],
         headings,
         bold=True,
     )
     for index, row in enumerate(rows[:fits]):
         y = box.y + _ROW * (index + 1)
         canvas.rectangle(Box(box.x + 8, y, box.width - 16, 0.8), canvas.theme.grid)
-        _line(canvas, box, index + 1, widths, [row[one.source] for one in headings], headings)
+        _line(canvas, box, index + 1, widths, [row[heading.source] for heading in headings], headings)
 
 
 def _headings(panel: Drawable) -> list[Heading]:
-    organize = next(one for one in panel.panel["transformations"] if one["id"] == "organize")["options"]
+    organize = next(
+        transformation
+        for transformation in panel.panel["transformations"]
+        if transformation["id"] == "organize"
+    )["options"]
     renamed = organize["renameByName"]
     order = sorted(renamed, key=lambda name: organize["indexByName"][name])
     return [_heading(panel, source, renamed[source]) for source in order]
@@ -50,18 +54,18 @@ def _headings(panel: Drawable) -> list[Heading]:
 
 def _heading(panel: Drawable, source: str, title: str) -> Heading:
     overrides = panel.panel["fieldConfig"].get("overrides", [])
-    mine = [one["properties"] for one in overrides if one["matcher"]["options"] == title]
-    defaults = {one["id"]: one["value"] for properties in mine for one in properties}
+    mine = [override["properties"] for override in overrides if override["matcher"]["options"] == title]
+    defaults = {setting["id"]: setting["value"] for properties in mine for setting in properties}
     return Heading(title, source, source.startswith("Value"), defaults)
 
 
 def _rows(panel: Drawable, headings: list[Heading]) -> list[dict[str, Verdict]]:
-    labels = [one for one in headings if not one.numeric]
+    labels = [heading for heading in headings if not heading.numeric]
     found: dict[tuple[str, ...], dict[str, float]] = {}
     for answer in panel.answers:
         source = "Value" if len(panel.answers) == 1 else f"Value #{answer.ref_id}"
         for series in answer.series:
-            key = tuple(series.labels.get(one.source, "") for one in labels)
+            key = tuple(series.labels.get(heading.source, "") for heading in labels)
             found.setdefault(key, {})[source] = series.last
     ordered = _sorted(found, panel, headings)
     return [_row(key, numbers, headings, panel) for key, numbers in ordered]
@@ -72,8 +76,8 @@ def _sorted(
 ) -> list[tuple[tuple[str, ...], dict[str, float]]]:
     rows = sorted(found.items())
     for by in panel.panel["options"].get("sortBy", []):
-        labels = [one.title for one in headings if not one.numeric]
-        source = next((one.source for one in headings if one.title == by["displayName"]), "")
+        labels = [heading.title for heading in headings if not heading.numeric]
+        source = next((heading.source for heading in headings if heading.title == by["displayName"]), "")
         if by["displayName"] in labels:
             place = labels.index(by["displayName"])
             rows.sort(key=lambda item: item[0][place], reverse=by["desc"])
@@ -88,19 +92,21 @@ def _row(
     labels = iter(key)
     text = panel.theme.text
     row = {}
-    for one in headings:
-        if not one.numeric:
-            row[one.source] = Verdict(next(labels), text)
-        elif one.source not in numbers:
-            row[one.source] = Verdict("", text)
+    for heading in headings:
+        if not heading.numeric:
+            row[heading.source] = Verdict(next(labels), text)
+        elif heading.source not in numbers:
+            row[heading.source] = Verdict("", text)
         else:
-            verdict = judge(numbers[one.source], one.defaults, panel.theme)
-            row[one.source] = verdict if "custom.cellOptions" in one.defaults else Verdict(verdict.text, text)
+            verdict = judge(numbers[heading.source], heading.defaults, panel.theme)
+            row[heading.source] = (
+                verdict if "custom.cellOptions" in heading.defaults else Verdict(verdict.text, text)
+            )
     return row
 
 
 def _widths(headings: list[Heading], room: float) -> list[float]:
-    shares = [1.0 if one.numeric else 1.8 for one in headings]
+    shares = [1.0 if heading.numeric else 1.8 for heading in headings]
     shares[0] += 0.6
     return [room * share / sum(shares) for share in shares]
 
@@ -127,7 +133,7 @@ def draw_alert_list(canvas: Canvas, box: Box, panel: Drawable) -> None:
     colors = {"critical": "red", "warning": "orange"}
     alerts = [series.labels for _, series in panel.named_series]
     fits = max(1, int(box.height // _ROW))
-    for index, alert in enumerate(sorted(alerts, key=lambda one: one["alertname"])[:fits]):
+    for index, alert in enumerate(sorted(alerts, key=lambda alert: alert["alertname"])[:fits]):
         y = box.y + _ROW * (index + 0.5)
         color = canvas.theme.color(colors.get(alert.get("severity", ""), "green"))
         canvas.rectangle(Box(box.x + 12, y - 7, 4, 14), color)

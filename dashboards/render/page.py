@@ -145,9 +145,11 @@ def _marks(
     prometheus: Prometheus, dashboard: Json, scope: Scope, theme: Theme
 ) -> tuple[tuple[float, str], ...]:
     """Return time and colour of the annotations, except those in Grafana's own store."""
-    listed = [one for one in dashboard["annotations"]["list"] if one.get("expr")]
+    listed = [annotation for annotation in dashboard["annotations"]["list"] if annotation.get("expr")]
     return tuple(
-        mark for one in listed for mark in _annotation_marks(prometheus, dashboard, one, scope, theme)
+        mark
+        for annotation in listed
+        for mark in _annotation_marks(prometheus, dashboard, annotation, scope, theme)
     )
 
 

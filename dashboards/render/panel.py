@@ -45,8 +45,10 @@ class Drawable:
     @property
     def named_series(self) -> list[tuple[str, Series]]:
         """All series with legend text, in query order."""
-        found = [(answer.name(one), one) for answer in self.answers for one in answer.series]
-        return [(name, one) for name, one in found if any(math.isfinite(value) for value in one.values)]
+        found = [(answer.name(series), series) for answer in self.answers for series in answer.series]
+        return [
+            (name, series) for name, series in found if any(math.isfinite(value) for value in series.values)
+        ]
 
     def format(self, value: float) -> str:
         """Return the text of a value in the panel's unit."""

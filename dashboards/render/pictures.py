@@ -69,9 +69,13 @@ def _scope(span: float, end: float, scrape_interval: float) -> Scope:
 
 
 def _choose(dashboards: list[dict[str, Any]], wanted: tuple[str, ...]) -> list[dict[str, Any]]:
-    by_name = {name: one for one in dashboards for name in (one["uid"], one["uid"].removeprefix("posthub-"))}
+    by_name = {
+        name: dashboard
+        for dashboard in dashboards
+        for name in (dashboard["uid"], dashboard["uid"].removeprefix("posthub-"))
+    }
     unknown = [name for name in wanted if name not in by_name]
     if unknown:
-        known = ", ".join(one["uid"] for one in dashboards)
+        known = ", ".join(dashboard["uid"] for dashboard in dashboards)
         raise UsageError(f"unknown dashboard {', '.join(unknown)}", hint=f"choose from {known}")
     return [by_name[name] for name in wanted] if wanted else dashboards

@@ -54,9 +54,9 @@ def draw_gauge(canvas: Canvas, box: Box, panel: Drawable) -> None:
     canvas.arc(x, y, radius - 7, radius * 0.24, start, angle(value), verdict.color)
     steps = [(low, threshold_color(low, panel.defaults, panel.theme))]
     steps += [
-        (one["value"], panel.theme.color(one["color"]))
-        for one in panel.defaults["thresholds"]["steps"]
-        if one["value"] is not None
+        (step["value"], panel.theme.color(step["color"]))
+        for step in panel.defaults["thresholds"]["steps"]
+        if step["value"] is not None
     ]
     for index, (at, color) in enumerate(steps):
         until = steps[index + 1][0] if index + 1 < len(steps) else high

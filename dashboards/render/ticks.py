@@ -22,4 +22,4 @@ def _step(rough: float, unit: str) -> float:
 
 def _nice(rough: float) -> float:
     scale = 10.0 ** math.floor(math.log10(rough))
-    return next(one for one in (1, 2, 2.5, 5, 10) if one >= rough / scale - 1e-9) * scale
+    return next(factor for factor in (1, 2, 2.5, 5, 10) if factor >= rough / scale - 1e-9) * scale

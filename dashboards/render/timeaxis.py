@@ -14,7 +14,7 @@ def draw_time_axis(axes: Axes, scope: Scope, width: float) -> None:
     """Set limits and round ticks, about one in 70 pixels."""
     span = scope.end - scope.start
     wanted = span / max(1.0, width / _LABEL_PIXELS)
-    step = next((one for one in _STEPS if one >= wanted), _STEPS[-1])
+    step = next((step for step in _STEPS if step >= wanted), _STEPS[-1])
     first = -(-scope.start // step) * step
     ticks = [first + index * step for index in range(int((scope.end - first) // step) + 1)]
     axes.set_xlim(scope.start, scope.end)

@@ -118,7 +118,9 @@ class BeatCollector:
         now = self._clock()
         self._left_out = max(0, len(schedules) - MAX_SCHEDULES)
         # A schedule that has not changed keeps its next run.
-        entries = [self._cache.get(one) or Entry(one, now) for one in schedules[:MAX_SCHEDULES]]
+        entries = [
+            self._cache.get(schedule) or Entry(schedule, now) for schedule in schedules[:MAX_SCHEDULES]
+        ]
         self._cache = {entry.schedule: entry for entry in entries}
         enabled = [entry for entry in entries if entry.schedule.enabled]
         users = Counter(entry.schedule.task for entry in enabled)

@@ -58,6 +58,8 @@ class Starting:
                     self._services.append(service)
                     service.start()
                     self._say(f"started {service.name} on port {service.port}")
-                exporters.scrape(suite, {job: [monitoring.target(one.port)] for job, one in made.items()})
+                exporters.scrape(
+                    suite, {job: [monitoring.target(exporter.port)] for job, exporter in made.items()}
+                )
         except OpsError as error:
             self._say(f"without some dashboards: {error.message.splitlines()[0]} ({error.hint})")

@@ -126,7 +126,8 @@ class StartPage:
             for place in self.places()
         )
         logins = html.definitions(
-            (f"{one.name}, {one.address}", f"<code>{escape(one.command)}</code>") for one in self.logins()
+            (f"{login.name}, {login.address}", f"<code>{escape(login.command)}</code>")
+            for login in self.logins()
         )
         pictures = "".join(
             f'<div class="card"><h2>{html.link(f"/dashboard?name={path.stem}", _title(path))}</h2>'
@@ -188,8 +189,13 @@ def _alert_table(client: Alertmanager) -> str:
 
 def _silence_table(client: Alertmanager) -> str:
     rows = [
-        (escape(" ".join(one.matchers)), _clock(one.ends), escape(one.by), escape(one.comment))
-        for one in client.silences()
+        (
+            escape(" ".join(silence.matchers)),
+            _clock(silence.ends),
+            escape(silence.by),
+            escape(silence.comment),
+        )
+        for silence in client.silences()
     ]
     none = '<p class="dim">There are none.</p>'
     return "<h2>Silences</h2>" + (html.table(("alerts", "until (UTC)", "by", "why"), rows) if rows else none)

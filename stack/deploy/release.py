@@ -63,7 +63,9 @@ def _containers(documents: list[Any]) -> Iterator[dict[str, Any]]:
     """Every container of every pod template in a manifest."""
     for found in _walk(documents):
         for kind in ("containers", "initContainers"):
-            yield from (one for one in found.get(kind) or [] if isinstance(one, dict) and "image" in one)
+            yield from (
+                image for image in found.get(kind) or [] if isinstance(image, dict) and "image" in image
+            )
 
 
 def _walk(value: Any) -> Iterator[dict[str, Any]]:

@@ -17,27 +17,34 @@ SECRETS = "posthub.work/secrets"
 
 def with_copies(documents: list[Any]) -> list[Any]:
     """The manifests, with a copy of each ConfigMap that Deployments read, and with Deployments that read the copies."""
-    maps = {one["metadata"]["name"]: one for one in documents if one["kind"] == "ConfigMap"}
-    deployments = [one for one in documents if one["kind"] == "Deployment"]
-    used = {found["name"] for one in deployments for found in _references(one) if found["name"] in maps}
+    maps = {
+        document["metadata"]["name"]: document for document in documents if document["kind"] == "ConfigMap"
+    }
+    deployments = [document for document in documents if document["kind"] == "Deployment"]
+    used = {
+        found["name"]
+        for deployment in deployments
+        for found in _references(deployment)
+        if found["name"] in maps
+    }
     names = {name: f"{name}-{_digest(maps[name].get('data', {}))}" for name in used}
     copies = []
     for name in sorted(used):
         made = copy.deepcopy(maps[name])
         made["metadata"]["name"] = names[name]
         copies.append(made)
-    for one in deployments:
-        for found in _references(one):
+    for deployment in deployments:
+        for found in _references(deployment):
             found["name"] = names.get(found["name"], found["name"])
     return [*documents, *copies]
 
 
 def note_secrets(documents: list[Any], versions: dict[str, str]) -> None:
     """Annotate each Deployment's pods with the versions of the secrets that they mount."""
-    for one in documents:
-        if one["kind"] != "Deployment":
+    for document in documents:
+        if document["kind"] != "Deployment":
             continue
-        template = one["spec"]["template"]
+        template = document["spec"]["template"]
         mounted = {name: versions[name] for name in sorted(_secrets(template)) if name in versions}
         if mounted:
             annotations = template.setdefault("metadata", {}).setdefault("annotations", {})

@@ -85,7 +85,10 @@ class Host:
         except ValueError:
             return []
         return [
-            entry["local"] for one in interfaces for entry in one.get("addr_info", []) if "local" in entry
+            entry["local"]
+            for interface in interfaces
+            for entry in interface.get("addr_info", [])
+            if "local" in entry
         ]
 
     def connects(self, name: str, port: int) -> bool:

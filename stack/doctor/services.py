@@ -19,7 +19,7 @@ API = "http://127.0.0.1:9090/api/v1"
 
 
 def examine(case: Case) -> Iterator[Check]:
-    containers = {one["Service"]: one for one in case.host.compose_json("ps", "--all")}
+    containers = {container["Service"]: container for container in case.host.compose_json("ps", "--all")}
     config = case.host.compose("config")
     wanted = _images_of(config.output) if config.code == 0 else {}
     if not wanted:

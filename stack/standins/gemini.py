@@ -96,7 +96,11 @@ class GeminiStandIn:
 
     def listed(self, model: str, query: dict[str, str]) -> dict[str, Any]:
         """A page of the operations of a model. The token of the next page is its first number."""
-        found = [{"name": one.name} for one in self.operations if one.name.startswith(f"models/{model}/")]
+        found = [
+            {"name": operation.name}
+            for operation in self.operations
+            if operation.name.startswith(f"models/{model}/")
+        ]
         start, size = int(query.get("pageToken") or 0), min(self.page, int(query.get("pageSize", self.page)))
         answer: dict[str, Any] = {"operations": found[start : start + size]}
         return answer | ({"nextPageToken": str(start + size)} if start + size < len(found) else {})

@@ -162,9 +162,9 @@ class StripeStandIn:
 
     def delete_customer(self, customer: str) -> None:
         with self.state.lock:
-            for one in self.state.subscriptions.values():
-                if one["customer"] == customer and one["status"] not in ENDED:
-                    self.cancel(one["id"])
+            for subscription in self.state.subscriptions.values():
+                if subscription["customer"] == customer and subscription["status"] not in ENDED:
+                    self.cancel(subscription["id"])
             self.record("customer.deleted", self.state.customers[customer])
             self.state.customers[customer] = {"id": customer, "object": "customer", "deleted": True}
 
@@ -302,7 +302,7 @@ class StripeStandIn:
 
     def _get_price(self, name: str, _: Json) -> Json:
         return _found(
-            {one: {"id": one, "object": "price", "active": True} for one in self.prices}, name, "price"
+            {price: {"id": price, "object": "price", "active": True} for price in self.prices}, name, "price"
         )
 
     def _get_subscription(self, name: str, values: Json) -> Json:
@@ -316,25 +316,27 @@ class StripeStandIn:
         if customer is not None and not (self.lists_deleted and customer in self.state.customers):
             self._customer(customer)
         found = [
-            _expanded(one, "data.latest_invoice" in values.get("expand", []))
-            for one in self.state.subscriptions.values()
-            if customer in (None, one["customer"])
-            and (values.get("status") == "all" or one["status"] not in ENDED)
+            _expanded(subscription, "data.latest_invoice" in values.get("expand", []))
+            for subscription in self.state.subscriptions.values()
+            if customer in (None, subscription["customer"])
+            and (values.get("status") == "all" or subscription["status"] not in ENDED)
         ]
         return _page("/v1/subscriptions", found, values)
 
     def _list_events(self, values: Json) -> Json:
         created, types = values.get("created", {}), values.get("types")
         found = [
-            one
-            for one in self.state.events.values()
-            if int(created.get("gte", 0)) <= one["created"] < int(created.get("lt", _now() + 1))
-            and (types is None or one["type"] in types)
+            event
+            for event in self.state.events.values()
+            if int(created.get("gte", 0)) <= event["created"] < int(created.get("lt", _now() + 1))
+            and (types is None or event["type"] in types)
         ]
         return _page("/v1/events", found, values)
 
     def _customer(self, name: str) -> str:
-        existing = {key: one for key, one in self.state.customers.items() if not one.get("deleted")}
+        existing = {
+            key: customer for key, customer in self.state.customers.items() if not customer.get("deleted")
+        }
         return str(_found(existing, name, "customer", "customer")["id"])
 
     ROUTES: ClassVar[Sequence[tuple[str, str, Callable[..., Json]]]] = (
@@ -378,10 +380,14 @@ class StripeStandIn:
 
     def _manage(self, customer: str, action: str) -> None:
         do = {"cancel": self.cancel, "fail": self.fail_payment, "pay": self.pay}.get(action)
-        own = [one for one in self.state.subscriptions.values() if one["customer"] == customer]
-        for one in own:
-            if do is not None and one["status"] not in ENDED:
-                do(one["id"])
+        own = [
+            subscription
+            for subscription in self.state.subscriptions.values()
+            if subscription["customer"] == customer
+        ]
+        for subscription in own:
+            if do is not None and subscription["status"] not in ENDED:
+                do(subscription["id"])
 
 
 def sign(body: bytes, secret: str, age: int = 0) -> str:
@@ -438,7 +444,7 @@ def _found(objects: Mapping[str, Json], name: str, kind: str, param: str = "id")
 
 def _page(url: str, found: Sequence[Json], values: Json) -> Json:
     newest = list(reversed(found))
-    names = [one["id"] for one in newest]
+    names = [event["id"] for event in newest]
     start = names.index(values["starting_after"]) + 1 if values.get("starting_after") in names else 0
     end = start + min(100, int(values.get("limit", 10)))
     return {"object": "list", "url": url, "has_more": end < len(newest), "data": newest[start:end]}
@@ -460,7 +466,7 @@ def _listed(value: Any) -> Any:
     """Dictionaries with the keys 0, 1, … as lists."""
     if not isinstance(value, dict):
         return value
-    inner = {name: _listed(one) for name, one in value.items()}
+    inner = {name: _listed(item) for name, item in value.items()}
     return list(inner.values()) if all(name.isdecimal() for name in inner) else inner
 
 

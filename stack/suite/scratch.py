@@ -42,6 +42,6 @@ def _is_in(process: psutil.Process, scratch: Path) -> bool:
 def _kill(process: psutil.Process) -> None:
     with suppress(psutil.NoSuchProcess):  # it may have just ended
         group = [process, *process.children(recursive=True)]
-        for one in group:
-            one.kill()
+        for member in group:
+            member.kill()
         psutil.wait_procs(group, timeout=ENDING_SECONDS)

@@ -102,7 +102,7 @@ def _files(names: Sequence[str], folder: Path) -> Iterator[Path]:
     for name in names:
         path = folder / name
         found = path.rglob("*") if path.is_dir() else [path]
-        yield from (one for one in found if one.is_file() and not one.name.endswith(".spec.ts"))
+        yield from (path for path in found if path.is_file() and not path.name.endswith(".spec.ts"))
 
 
 def _build(say: Say) -> Path:
@@ -126,7 +126,7 @@ def _build(say: Say) -> Path:
 
 def _forget_old() -> None:
     builds = [folder for folder in CACHE.iterdir() if (folder / "index.html").exists()]
-    for folder in sorted(builds, key=lambda one: one.stat().st_mtime, reverse=True)[KEPT:]:
+    for folder in sorted(builds, key=lambda build: build.stat().st_mtime, reverse=True)[KEPT:]:
         shutil.rmtree(folder, ignore_errors=True)
 
 

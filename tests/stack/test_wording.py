@@ -98,6 +98,17 @@ def test_names_are_read_word_by_word() -> None:
     ]
 
 
+def test_bare_names_are_found_outside_tests(tmp_path: Path) -> None:
+    assert list(wording.bare_names("for one in ones:\n    one.name")) == [
+        (1, "one", "what it is: an alert, a row"),
+        (2, "one", "what it is: an alert, a row"),
+    ]
+    for name in ("backup/run.py", "tests/test_run.py"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("one = 1\n", encoding="utf-8")
+    assert [problem.split(";")[0] for problem in wording.problems(tmp_path)] == ["backup/run.py:1 has 'one'"]
+
+
 def test_a_checkout_is_searched(tmp_path: Path) -> None:
     for name, text in {
         "docs/page.md": "It is told.\n",

@@ -140,7 +140,7 @@ def _operation(answer: Any) -> str:
 
 def _operations(answer: Any) -> tuple[set[str], str]:
     """The names on a page, and the token of the next page."""
-    names = {_checked(dig(one, "name")) for one in answer.get("operations", [])}
+    names = {_checked(dig(operation, "name")) for operation in answer.get("operations", [])}
     return names, str(answer.get("nextPageToken") or "")
 
 

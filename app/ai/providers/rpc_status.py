@@ -31,4 +31,6 @@ def _details(body: bytes) -> Iterator[dict[str, Any]]:
     first = content[0] if isinstance(content, list) and content else content
     error = first.get("error") if isinstance(first, dict) else None
     details = error.get("details") if isinstance(error, dict) else None
-    yield from (one for one in details or () if isinstance(one, dict)) if isinstance(details, list) else ()
+    yield from (
+        (detail for detail in details or () if isinstance(detail, dict)) if isinstance(details, list) else ()
+    )

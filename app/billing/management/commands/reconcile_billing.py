@@ -24,9 +24,11 @@ class Command(BaseCommand):
             done = reconciliation.run(repair=options["repair"])
         except StripeCallError as error:
             self._fail(str(error), "test the key with ./ops doctor, and run this again", 1)
-        for one in done.differences:
-            self.stdout.write(f"{one['kind']}: {one['text']}{' (repaired)' if one['repaired'] else ''}")
-        left = [one for one in done.differences if not one["repaired"]]
+        for difference in done.differences:
+            self.stdout.write(
+                f"{difference['kind']}: {difference['text']}{' (repaired)' if difference['repaired'] else ''}"
+            )
+        left = [difference for difference in done.differences if not difference["repaired"]]
         self.stdout.write(
             f"{done.subscriptions} subscriptions, {len(done.differences)} differences, {len(left)} of them remain"
         )
