@@ -103,7 +103,7 @@ def check(
     seconds: float,
     as_json: bool,
 ) -> None:
-    """Check workers, queues and events, and what to fix.
+    """Check workers, queues and events, and report what to fix.
 
     Connects and listens for a moment. Exit code 0 when all is well, 1 when something needs to be fixed.
 

@@ -1,9 +1,9 @@
-"""Making one video: start an operation at the provider, look at it from time to time, and fetch the result.
+"""Generates one video: starts an operation at the provider, polls it, and fetches the result.
 
 The provider has no idempotency key, so a request that starts an operation is never repeated unless the provider has
 certainly ignored it. The intent is committed before the request, and the operation's name after it. A worker that dies in
-between leaves an intent without a name: there may be an operation. It is looked for in the provider's list. If it cannot be
-found there, the job ends as `unknown`, and its owner decides whether to request another one.
+between leaves an intent without a name, and an operation may exist. The next attempt looks for it in the provider's list of
+operations. If it is not there, the job ends as `unknown`, and its owner decides whether to request another video.
 """
 
 import logging
@@ -26,7 +26,7 @@ from monitoring.metrics import VIDEO_SECONDS
 
 log = logging.getLogger(__name__)
 
-# The lengths, in seconds, that Google's models make.
+# The durations, in seconds, that Google's models offer.
 SECONDS = (4, 6, 8)
 LONGEST_PAUSE = 60
 # Pauses between attempts to record an operation's name, in seconds. It was paid for, so a short outage must not lose it.
@@ -96,19 +96,21 @@ def _find(job: AIJob, operation: Operation, provider: providers.VideoProvider) -
     if operation.listed_before is None:
         raise InDoubtError("a worker died while it started the video")
     try:
-        found = lost_operations.candidates(operation, provider)
+        candidates = lost_operations.candidates(operation, provider)
     except providers.TryLaterError as error:
         if waited > timedelta(seconds=settings.AI_VIDEO_DEADLINE):
             raise InDoubtError(str(error)) from error
         raise StillRunningError(LONGEST_PAUSE, str(error)) from error
     except providers.RefusedError as error:
         raise InDoubtError(str(error)) from error
-    if len(found) == 1:
-        _accepted(job, found.pop())
-    elif found or waited > lost_operations.time_to_appear():
-        log.warning("video operation not found", extra={"job": str(job.pk), "new_operations": sorted(found)})
+    if len(candidates) == 1:
+        _accepted(job, candidates.pop())
+    elif candidates or waited > lost_operations.time_to_appear():
+        log.warning(
+            "video operation not found", extra={"job": str(job.pk), "new_operations": sorted(candidates)}
+        )
         raise InDoubtError(
-            f"the start of the video got no response; the provider lists {len(found)} new operations"
+            f"the start of the video got no response; the provider lists {len(candidates)} new operations"
         )
     else:
         raise StillRunningError(settings.AI_VIDEO_POLL, "the start of the video got no response")

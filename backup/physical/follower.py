@@ -73,7 +73,7 @@ class Follower:
         self._segment = OpenSegment(start, bytearray(size), start, begin.position)
         self._confirmed = 0
         self._cut_at, self._reported_at = time.monotonic() + self.outlet.interval, 0.0
-        with Uploads(storage.put, storage.after) as uploads:
+        with Uploads(storage.put, storage.remove_replaced_pieces) as uploads:
             self._uploads = uploads
             stream = sender.stream(start, begin.timeline, slot=NAME)
             self.measures.timeline = begin.timeline

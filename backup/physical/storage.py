@@ -77,7 +77,7 @@ class Storage:
             parcel.packed = pack(parcel.take(), self.outlet.packing)
         return parcel.packed
 
-    def after(self, parcel: Parcel) -> None:
+    def remove_replaced_pieces(self, parcel: Parcel) -> None:
         """Delete the pieces that a whole segment replaces, including those that arrive after it."""
         segment = lsn.segment_start(parcel.start, self.archive.segment_size)
         if self._is_whole(parcel):

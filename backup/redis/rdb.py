@@ -16,7 +16,7 @@ from backup.redis.dsn import SECONDS, RedisAddress
 from backup.redis.product import SIGNATURE_BYTES, Product
 
 CHUNK = 1 << 20
-MARK = 40
+MARK_BYTES = 40
 POLL_SECONDS = 0.5
 PERMISSIONS = "+sync +psync +replconf +info +ping"
 HINT = f"read the Redis server's log; its user needs {PERMISSIONS}"
@@ -64,10 +64,10 @@ class RdbSource(Source):
 
 def beginning(source: Source) -> bytes:
     """The first bytes of an RDB, enough for its signature; the network may deliver them one by one."""
-    found = b""
-    while len(found) < SIGNATURE_BYTES and (data := source.read()):
-        found += data
-    return found
+    start = b""
+    while len(start) < SIGNATURE_BYTES and (data := source.read()):
+        start += data
+    return start
 
 
 class _Wire:
@@ -105,11 +105,11 @@ class _Wire:
                 yield buffered[:end]
                 return
             # Only release bytes that cannot be part of the mark.
-            yield buffered[:-MARK]
-            buffered = buffered[-MARK:]
+            yield buffered[:-MARK_BYTES]
+            buffered = buffered[-MARK_BYTES:]
 
     def _answers(self) -> bool:
-        """Whether something has come, after a short wait."""
+        """Whether there is something to read, after a short wait."""
         pending = getattr(self._sock, "pending", None)  # TLS may have more than the socket shows
         return bool(pending and pending()) or bool(select([self._sock], [], [], POLL_SECONDS)[0])
 

@@ -15,14 +15,15 @@ import redis
 
 from exporters.events.sockets import BareSocket, DisconnectedError
 
-# Maximum number of reads before what was read is decoded.
+# Maximum number of reads before the frames that were read are decoded.
 MAX_CHUNKS = 16
-# hiredis moves the rest of its input each time it has parsed another 1 kB, so its input comes in small pieces.
+# hiredis copies its remaining input each time it has parsed 1 kB, so it is fed in small pieces.
 PIECE = 1 << 14
 # Seconds of silence after which the server is pinged, and after which the connection counts as dead.
 PING_AFTER = 5.0
 DEAD_AFTER = 15.0
-MARKED_FRAME = 3
+# Index of the message in a reply: pmessage, pattern, channel, message.
+MESSAGE_INDEX = 3
 
 
 def glob_escaped(text: str) -> str:
@@ -87,9 +88,9 @@ class Subscription:
     read with our own parser.
     """
 
-    def __init__(self, pool: redis.ConnectionPool, wanted: list[str]) -> None:
-        # Any: its public types do not expose the bare socket that is taken from it.
-        # Not with the pool's make_connection, which counts every attempt and refuses all after 100.
+    def __init__(self, pool: redis.ConnectionPool, channels: list[str]) -> None:
+        # Not the pool's make_connection, which counts every attempt and refuses all after 100. The type is Any, because
+        # redis-py's public types do not expose the socket.
         self._connection: Any = pool.connection_class(**pool.connection_kwargs)
         self._connection.connect()
         self.client_id = self._client_id()
@@ -97,14 +98,14 @@ class Subscription:
         self._reader = hiredis.Reader()
         self._heard = time.monotonic()
         self._asked = self._heard
-        self._socket.send(_packed("PSUBSCRIBE", *wanted))
+        self._socket.send(_packed("PSUBSCRIBE", *channels))
         self._confirmed = 0
-        self._wanted = len(wanted)
+        self._channels = len(channels)
 
     @property
     def confirmed(self) -> bool:
         """Whether Redis has acknowledged every subscription."""
-        return self._confirmed >= self._wanted
+        return self._confirmed >= self._channels
 
     def close(self) -> None:
         with contextlib.suppress(Exception):
@@ -147,7 +148,7 @@ class Subscription:
                 reader.feed(data, at, min(PIECE, len(data) - at))
                 while (reply := gets()) is not False:
                     if reply[0] == b"pmessage":
-                        append(reply[MARKED_FRAME])
+                        append(reply[MESSAGE_INDEX])
                     else:
                         self._confirmed += reply[0] == b"psubscribe"
         except (hiredis.ProtocolError, TypeError, IndexError, KeyError) as error:

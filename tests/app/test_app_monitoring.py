@@ -222,7 +222,7 @@ class TestGunicornConfiguration:
         monkeypatch.setattr("config.startup.await_migrations", list)
 
     def test_the_app_is_loaded_before_the_workers_are_forked(self, app_folder: Path) -> None:
-        """Four workers that load it each are most of the CPU time of the API's start. Clients of stores come later."""
+        """Loading it in each of four workers would take most of the start's CPU time. Clients of stores are loaded later."""
         program = """
 import runpy, sys
 import config.startup

@@ -121,20 +121,20 @@ def secretive(
         "BACKUP_S3_SECRET_ACCESS_KEY": object_store.secret_key,
         "BACKUP_PING_FAILURE_URL": "http://127.0.0.1:9/hush-ping-token",
     }
-    given = {
+    env = {
         **os.environ,
         **environ,
         **bucket,
         "BACKUP_LOG_LEVEL": "DEBUG",
         "BACKUP_POSTGRES_BIN": str(telltale),
     }
-    given["BACKUP_AGE_RECIPIENTS"] = str(pyrage.x25519.Identity.from_str(identity).to_public())
+    env["BACKUP_AGE_RECIPIENTS"] = str(pyrage.x25519.Identity.from_str(identity).to_public())
     for variable, value in secrets.items():
-        given.pop(variable, None)
+        env.pop(variable, None)
         file = tmp_path / variable
         file.write_text(value)
-        given[f"{variable}_FILE"] = str(file)
-    return given, [PASSWORD, PLAIN, identity, object_store.secret_key, "hush-ping-token"]
+        env[f"{variable}_FILE"] = str(file)
+    return env, [PASSWORD, PLAIN, identity, object_store.secret_key, "hush-ping-token"]
 
 
 def watched(env: dict[str, str], *arguments: str) -> tuple[int, str]:

@@ -139,7 +139,7 @@ def storage(store: MemoryStore) -> Storage:
 def send(made: Storage, start: int, end: int) -> None:
     parcel = Parcel(1, start, end, wal(start, end))
     made.put(parcel)
-    made.after(parcel)
+    made.remove_replaced_pieces(parcel)
 
 
 def test_a_whole_segment_replaces_its_pieces_and_is_locked() -> None:

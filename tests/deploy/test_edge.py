@@ -16,7 +16,7 @@ CADDYFILE = ROOT / "deploy" / "Caddyfile"
 
 
 class _Here(Runner):
-    """Runs in this machine what should run in a container."""
+    """Runs on this machine what would run in a container."""
 
     def run(self, *command: str, **_: object) -> Done:
         shell = command[command.index("sh") :]
@@ -26,7 +26,7 @@ class _Here(Runner):
 
 @pytest.fixture
 def listener(monkeypatch: pytest.MonkeyPatch) -> socket.socket:
-    """A server that accepts nobody: the kernel keeps the connections for it."""
+    """A server that accepts no connection, so that they stay in the kernel's queue."""
     monkeypatch.setattr(edge, "DRAIN_SECONDS", 0)
     server = socket.create_server(("0.0.0.0", 0))
     port = server.getsockname()[1]
@@ -42,7 +42,7 @@ def test_a_container_without_connections_is_idle(listener: socket.socket, tmp_pa
     assert _drained(tmp_path)
 
 
-def test_a_request_that_nobody_accepted_yet_counts(listener: socket.socket, tmp_path: Path) -> None:
+def test_a_request_that_waits_to_be_accepted_counts(listener: socket.socket, tmp_path: Path) -> None:
     with socket.create_connection(("127.0.0.2", listener.getsockname()[1])):
         assert not _drained(tmp_path)
 
