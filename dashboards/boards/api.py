@@ -354,7 +354,7 @@ def _media() -> Row:
     refused = f"sum by (kind) ({increase('posthub_ai_quota_refusals_total')}) > 0"
     stored = f"sum by (kind) ({rate('posthub_media_stored_bytes_total')})"
     return Row(
-        "Are images and videos generated, and at what cost?",
+        "What do images and videos cost?",
         (
             stat_panel(
                 "Videos in flight",
