@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from sidecar import OpsError
 from stack.programs import postgres_bin, server_bin
@@ -14,6 +15,9 @@ from stack.servers import ObjectStore, Postgres, Redis
 from tests.quickinit import quick
 
 POLITE = 10
+# The duration of an example depends more on the machine than on the code under test.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 # Temporary files are in memory: by default, each server would keep up to 1 GB of WAL that it no longer needs.
 FRUGAL = {"max_wal_size": "128MB", "min_wal_size": "32MB"}
 # The only setting that a physical backup needs: a limit to what a slot may keep.

@@ -215,8 +215,14 @@ def _expect_usual(wiring: Wiring, entry: Entry, before: datetime | None) -> None
         return
     history = read(wiring, [entry.manifest.database]).history(entry.manifest.database)
     history = history.until(before) if before else history
-    usual = [each.id for each in reversed(history.backups) if each.verified and not each.unlike]
-    other = f"; the newest verified one without this warning: {usual[0]}" if usual else ""
+    usual = [each for each in reversed(history.backups) if not each.unlike]
+    verified = next((each for each in usual if each.verified), None)
+    if verified is not None:
+        other = f"; the newest verified one without this warning: {verified.id}"
+    elif usual:
+        other = f"; the newest one without this warning: {usual[0].id}, which is not verified"
+    else:
+        other = ""
     raise UsageError(
         f"the newest backup {entry.id} is unlike the backups before it; nothing was restored",
         hint=f"say which one you mean: {entry.id}{other}",

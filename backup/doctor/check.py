@@ -26,7 +26,7 @@ Probe = Callable[[], "str | Check"]
 
 
 @dataclass
-class Known:
+class Shared:
     """What the checks of one examination share.
 
     Attributes:
@@ -44,13 +44,13 @@ class Known:
                 name,
                 False,
                 f"not checked: {whom} did not respond earlier",
-                "check it: it does not refuse connections, it just does not respond",
+                "check that server and the network: connections are not refused, but there is no response",
             )
         return carried_out(name, probe, lambda: self.silent.add(whom))
 
 
 def carried_out(name: str, probe: Probe, when_silent: Callable[[], object] = lambda: None) -> Check:
-    """The result of a check; what it raises, or that it does not respond, is its failure."""
+    """Carry out a check. If it raises an error, or gets no response in time, it has failed."""
     try:
         with limited(
             CHECK_SECONDS,

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 
 from backup.doctor import host, postgres, protection, redis, stores
-from backup.doctor.check import Check, Known, carried_out
+from backup.doctor.check import Check, Shared, carried_out
 from backup.targets import PostgresTarget
 from backup.wiring import Wiring
 
 
 def examine(wiring: Wiring) -> Iterator[Check]:
     """Run all checks. Each yields exactly one result, whatever happens."""
-    known = Known()
+    known = Shared()
     for store in wiring.stores:
         yield from stores.checks(wiring, store, known)
     if wiring.offsite is not None:

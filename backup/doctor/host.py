@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from backup.doctor.check import Check, Known, carried_out
+from backup.doctor.check import Check, Shared, carried_out
 from backup.errors import VerificationError
 from backup.hooks import AFTER, BEFORE, unstartable
 from backup.load.space import room
@@ -95,7 +95,7 @@ def _hook(variable: str, command: str) -> str | Check:
     return command
 
 
-def folder_checks(wiring: Wiring, known: Known) -> Iterator[Check]:
+def folder_checks(wiring: Wiring, known: Shared) -> Iterator[Check]:
     """The folders that a verification, a slow store and an unavailable store need."""
     yield carried_out("work folder", lambda: _work_folder(wiring, known))
     if any(isinstance(target, PostgresTarget) for target in wiring.targets):
@@ -108,7 +108,7 @@ def folder_checks(wiring: Wiring, known: Known) -> Iterator[Check]:
         )
 
 
-def _work_folder(wiring: Wiring, known: Known) -> str | Check:
+def _work_folder(wiring: Wiring, known: Shared) -> str | Check:
     folder = wiring.settings.work_dir or Path(tempfile.gettempdir())
     with tempfile.TemporaryFile(dir=folder):
         pass
@@ -125,7 +125,7 @@ def _work_folder(wiring: Wiring, known: Known) -> str | Check:
     )
 
 
-def _to_verify(wiring: Wiring, target: Target, known: Known) -> int:
+def _to_verify(wiring: Wiring, target: Target, known: Shared) -> int:
     """Bytes that a verification of a database's newest backup needs here; before there is one, by the size on its server."""
     there = isinstance(target, PostgresTarget) and wiring.settings.verify_url is not None
     with suppress(OpsError):  # the checks of the store report it
@@ -148,7 +148,7 @@ def _snapshots(wiring: Wiring) -> str | Check:
     )
 
 
-def _spool(wiring: Wiring, known: Known) -> str | Check:
+def _spool(wiring: Wiring, known: Shared) -> str | Check:
     folder = wiring.settings.spool_dir
     assert folder is not None
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from backup.doctor.check import MAX_SKEW_SECONDS, Check, Known
+from backup.doctor.check import MAX_SKEW_SECONDS, Check, Shared
 from backup.doctor.members import unrestorable
 from backup.load.throwaway import server_options
 from backup.physical.fitness import Finding, findings
@@ -28,7 +28,7 @@ from sidecar.humanize import size
 _DEFAULT_VERSION = re.compile(r"^\s*default_version\s*=\s*'([^']*)'", re.MULTILINE)
 
 
-def checks(wiring: Wiring, target: PostgresTarget, known: Known) -> Iterator[Check]:
+def checks(wiring: Wiring, target: PostgresTarget, known: Shared) -> Iterator[Check]:
     """A database that cannot be reached gets one result."""
     name = f"postgres {target.name}"
     asked = partial(known.asked, _server(target.address))
@@ -49,7 +49,7 @@ def checks(wiring: Wiring, target: PostgresTarget, known: Known) -> Iterator[Che
         yield asked(f"{name}: locked tables", lambda: _locked_tables(wiring, target))
 
 
-def _postgres(wiring: Wiring, target: PostgresTarget, known: Known) -> str:
+def _postgres(wiring: Wiring, target: PostgresTarget, known: Shared) -> str:
     found = preflight(target.address, wiring.programs, wiring.exclusion)
     known.sizes[target.name] = found.size
     return f"server {found.server.version}, pg_dump {found.client}, {size(found.size)}, everything readable, no pooler"
@@ -185,7 +185,7 @@ def _server(address: Address) -> str:
     return f"PostgreSQL at {place or address}"
 
 
-def server_checks(server: ServerTarget, known: Known) -> Iterator[Check]:
+def server_checks(server: ServerTarget, known: Shared) -> Iterator[Check]:
     """The conditions for streaming a server without getting into production's way."""
     name = f"server {server.name}"
     found: list[Finding] = []

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from functools import partial
 
-from backup.doctor.check import Check, Known
+from backup.doctor.check import Check, Shared
 from backup.errors import PreflightError
 from backup.run import engine_for
 from backup.targets import RedisTarget
 from backup.wiring import Wiring
 
 
-def checks(wiring: Wiring, target: RedisTarget, known: Known) -> Iterator[Check]:
+def checks(wiring: Wiring, target: RedisTarget, known: Shared) -> Iterator[Check]:
     """A server that cannot be reached gets one result."""
     name = f"redis {target.name}"
     asked = partial(known.asked, f"Redis {target.address}")
@@ -20,7 +20,7 @@ def checks(wiring: Wiring, target: RedisTarget, known: Known) -> Iterator[Check]
         yield asked(f"{name}: RDB", lambda: _rdb(wiring, target))
 
 
-def _redis(wiring: Wiring, target: RedisTarget, known: Known) -> str:
+def _redis(wiring: Wiring, target: RedisTarget, known: Shared) -> str:
     found = engine_for(wiring, target).preflight()
     known.sizes[target.name] = found.size
     return found.client

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from backup.doctor.check import MAX_SKEW_SECONDS, Check, Known
+from backup.doctor.check import MAX_SKEW_SECONDS, Check, Shared
 from backup.errors import KeptError, StoreError
 from backup.store import NoDeleteStore, PartSizes, RetryingStore, Store, Upload
 from backup.wiring import Wiring
@@ -23,7 +23,7 @@ LOCKED_SECONDS = 90
 _LOCKED = re.compile(r"lock|retention|retain|worm|immutab", re.IGNORECASE)
 
 
-def checks(wiring: Wiring, store: RetryingStore, known: Known) -> Iterator[Check]:
+def checks(wiring: Wiring, store: RetryingStore, known: Shared) -> Iterator[Check]:
     """A store that cannot be reached gets one result."""
     name = f"store {store.name}"
     asked = partial(known.asked, name)

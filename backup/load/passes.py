@@ -15,7 +15,7 @@ from backup.programs import Programs, clean_environment
 
 # Entries that are restored last: a trigger that exists earlier records, or refuses, the statements of the restore.
 _EVENT_TRIGGER = re.compile(rb"\d+; \d+ \d+ (?:EVENT TRIGGER - |(?:COMMENT|SECURITY LABEL) - EVENT TRIGGER )")
-# From this number on, tables of less than these bytes on average are filled by a separate run.
+# If there are at least this many tables, and their average size is below this number of bytes, a separate run fills them.
 MANY_TABLES = 100
 SMALL_TABLE = 128 << 10
 

@@ -1,8 +1,8 @@
 """Swaps two databases, or swaps them back. Both renames are in one transaction, so no failure can separate them.
 
 The rename takes a lock on the database that new connections wait for. Meanwhile, a second connection closes the
-existing ones. So a pool that reconnects at once cannot win the race, and connections need not be disallowed beforehand
-and allowed again afterwards.
+existing ones. So even a pool that reconnects at once cannot stop the swap, and there is no setting to change before it and
+to restore afterwards.
 """
 
 import logging
@@ -187,10 +187,10 @@ def _involved(swap: Swap) -> list[str]:
 
 
 def _possible(server: Databases, swap: Swap) -> Swap:
-    """The swap, if nothing prevents it that is known beforehand.
+    """The swap, after the checks that are possible before it.
 
     Raises:
-        PreflightError: something does; nothing was changed.
+        PreflightError: one of them failed; nothing was changed.
     """
     if not server.accepts_connections(swap.incoming):
         raise PreflightError(
@@ -227,7 +227,7 @@ def _explained(server: Databases, involved: list[str]) -> Iterator[None]:
         if server.lost:
             raise DumpError(
                 f"the connection was lost, and it is not known whether the databases were swapped: {text_of(error)}",
-                hint="run it again: it finds out, and does what is left",
+                hint="run it again: it checks whether they were, and completes the swap if not",
             ) from None
         connected = [f"{name}: {', '.join(users)}" for name in involved if (users := server.connected(name))]
         still = f"; still connected to {'; '.join(connected)}" if connected else ""

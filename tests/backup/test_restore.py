@@ -366,7 +366,6 @@ def test_a_second_accident(command: Command, postgres: Postgres, shop: str) -> N
 def test_unlike(command: Command, postgres: Postgres, shop: str, tmp_path: Path) -> None:
     """A proven backup without the lost data is named everywhere, and not restored without asking."""
     usual = [command.passed("run")["id"] for _ in range(3)]
-    command.passed("verify", usual[-1])
     lose(postgres, shop)
     command.passed("run")
     unlike = command.passed("run")["id"]
@@ -387,10 +386,10 @@ def test_unlike(command: Command, postgres: Postgres, shop: str, tmp_path: Path)
         done = command(*arguments, unlike)
         done.passes()
         assert fell in done.err
+    command("restore", "latest").fails(2, fell, f"{usual[-1]}, which is not verified")
+    command.passed("verify", usual[-1])
     done = command("restore", "latest")
-    assert done.status == 2, done
-    assert fell in done.err
-    assert usual[-1] in done.err
+    done.fails(2, fell, f"the newest verified one without this warning: {usual[-1]}")
     assert "nothing was restored" in done.err
     assert fell in command("restore", unlike, "--dry-run").err
     assert fell in command("restore", unlike, "--table", "posts", "--dry-run").err

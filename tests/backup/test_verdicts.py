@@ -21,7 +21,7 @@ from backup.cancellation import OutOfTimeError
 from backup.catalogue.manifest import Server
 from backup.doctor import check as one_check
 from backup.doctor import examination, host, postgres, protection, redis, stores
-from backup.doctor.check import Check, Known, carried_out
+from backup.doctor.check import Check, Shared, carried_out
 from backup.errors import PreflightError, StoreError, VerificationError
 from backup.physical import fitness
 from backup.physical.walsender import WalSender
@@ -80,7 +80,7 @@ def in_a(store: MemoryStore) -> Any:
 def of_store(store: MemoryStore, check: str) -> Iterator[Check]:
     yield from (
         one
-        for one in stores.checks(in_a(store), around(store), Known())
+        for one in stores.checks(in_a(store), around(store), Shared())
         if one.name == f"store main: {check}"
     )
 
@@ -133,7 +133,7 @@ def _(_: Patch, __: Path) -> Iterator[Check]:
         raise PermissionError("not allowed")
 
     yield from asked("store main: access", probe)
-    yield Known(silent={"store main"}).asked("store main", "store main: access", lambda: "it answers")
+    yield Shared(silent={"store main"}).asked("store main", "store main: access", lambda: "it answers")
 
 
 @fails("_lock")
@@ -249,7 +249,7 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
 
     patch.setattr(postgres, "preflight", preflight)
     wiring: Any = SimpleNamespace(programs=None, exclusion=None)
-    yield from asked("postgres shop", lambda: postgres._postgres(wiring, TARGET, Known()))
+    yield from asked("postgres shop", lambda: postgres._postgres(wiring, TARGET, Shared()))
 
 
 @fails("_postgres")
@@ -436,7 +436,7 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
 
     patch.setattr(redis, "engine_for", lambda *_: SimpleNamespace(preflight=preflight))
     wiring: Any = SimpleNamespace()
-    yield from redis.checks(wiring, REDIS, Known())
+    yield from redis.checks(wiring, REDIS, Shared())
 
 
 @fails("look")
@@ -446,7 +446,7 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
 
     patch.setattr(WalSender, "connect", connect)
     server: Any = SimpleNamespace(name="main", address=Address({}))
-    yield from postgres.server_checks(server, Known())
+    yield from postgres.server_checks(server, Shared())
 
 
 @fails("look")
@@ -478,7 +478,7 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
 
         patch.setattr(WalSender, "connect", connect)
         server: Any = SimpleNamespace(name="main", address=Address({}))
-        found = [one for one in postgres.server_checks(server, Known()) if one.ok is not True]
+        found = [one for one in postgres.server_checks(server, Shared()) if one.ok is not True]
         assert len(found) == len(changed), (changed, found)
         yield from found
 
@@ -512,7 +512,7 @@ def with_little_room(patch: Patch, folder: Path) -> Any:
 def _(patch: Patch, folder: Path) -> Iterator[Check]:
     patch.setattr(host, "too_long", lambda _: iter(()))
     wiring = with_little_room(patch, folder)
-    yield from asked("work folder", lambda: host._work_folder(wiring, Known({"shop": 1000, "blog": 10})))
+    yield from asked("work folder", lambda: host._work_folder(wiring, Shared({"shop": 1000, "blog": 10})))
 
 
 @fails("_work_folder")
@@ -520,13 +520,13 @@ def _(patch: Patch, folder: Path) -> Iterator[Check]:
     long = folder / ("x" * 100)
     long.mkdir()
     wiring: Any = SimpleNamespace(settings=SimpleNamespace(work_dir=long, verify_url=None))
-    yield from asked("work folder", lambda: host._work_folder(wiring, Known()))
+    yield from asked("work folder", lambda: host._work_folder(wiring, Shared()))
 
 
 @fails("_spool")
 def _(patch: Patch, folder: Path) -> Iterator[Check]:
     wiring = with_little_room(patch, folder)
-    yield from asked("spool", lambda: host._spool(wiring, Known({"shop": 1000})))
+    yield from asked("spool", lambda: host._spool(wiring, Shared({"shop": 1000})))
 
 
 @pytest.mark.parametrize(
@@ -610,7 +610,7 @@ def refuse(*_: object) -> str:
 
 def test_a_store_or_server_that_cannot_be_reached_is_asked_nothing_else(monkeypatch: Patch) -> None:
     """Otherwise one fault is reported many times."""
-    refusing_store, known = around(refusing("check")), Known()
+    refusing_store, known = around(refusing("check")), Shared()
     found = list(stores.checks(in_a(MemoryStore()), refusing_store, known))
     assert [one.name for one in found] == ["store main: access"]
     monkeypatch.setattr(postgres, "_postgres", refuse)
@@ -628,7 +628,7 @@ def test_a_server_that_was_silent_once_is_not_waited_for_again() -> None:
     def silent() -> str:
         raise OutOfTimeError("no answer came", hint="look at it")
 
-    known = Known()
+    known = Shared()
     assert known.asked("store main", "store main: access", refuse).ok is False
     assert known.silent == set()
     assert known.asked("store main", "store main: access", silent).ok is False

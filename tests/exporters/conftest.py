@@ -5,17 +5,12 @@ from typing import Any
 
 import pytest
 import redis
-from hypothesis import settings
 from kombu import pools
 
 from exporters.service import Exporter
 from exporters.settings import ExporterSettings
 from stack.servers import Redis
 from tests.exporters.exporterkit import Running, Worker, captured
-
-# The duration of an example depends more on the machine than on the code under test.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
