@@ -230,7 +230,11 @@ def test_no_alert_but_the_staged_ones(demo: dict[str, Any]) -> None:
     killed = {"CeleryWorkerDown", "CeleryQueueNoConsumers", "CeleryQueueGrowing"}
     # Emptying a table under load deadlocks with the app's own statements.
     emptied = {"PostgresDeadlocks"}
-    assert set(fired) <= {"BackupVerificationFailed", "BackupPruneBlocked"} | killed | emptied, fired
+    # PostgreSQL refuses the connections that wait for a rename. The tasks that open one fail, and on a busy machine few others ran.
+    renamed = {"CeleryTaskFailureRatioHigh"}
+    assert set(fired) <= {"BackupVerificationFailed", "BackupPruneBlocked"} | killed | emptied | renamed, (
+        fired
+    )
     assert "Watchdog" in demo["pages"]["/alerts"][1]
 
 
