@@ -1,8 +1,8 @@
 """Swaps two databases, or swaps them back. Both renames are in one transaction, so no failure can separate them.
 
-The rename takes a lock on the database that new connections wait for; the server refuses these afterwards. Meanwhile, a second connection closes the
-existing ones. So even a pool that reconnects at once cannot stop the swap, and there is no setting to change before it and
-to restore afterwards.
+The rename takes a lock on the database. New connections wait for it, and are refused afterwards. Meanwhile, a second
+connection closes the existing ones. So even a pool that reconnects at once cannot stop the swap, and there is no setting to
+change before it and to restore afterwards.
 """
 
 import logging
