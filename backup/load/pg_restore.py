@@ -268,13 +268,13 @@ def _differences(ended: Ended) -> list[Difference]:
     if failure := next(filter(_OURS.search, ended.errors), None):
         hint = SHARED_MEMORY if _SHARED_MEMORY in failure else OURS
         raise VerificationError(f"pg_restore could not continue: {failure.strip()}", hint=hint)
-    messages = [_described(each) for each in errors(ended.errors)]
+    messages = [described(each) for each in errors(ended.errors)]
     if ended.status != 0 and not messages:
         messages = [*ended.errors[-3:], f"pg_restore exited with status {ended.status}"]
     return differences("restore", messages)
 
 
-def _described(message: list[str]) -> str:
+def described(message: Sequence[str]) -> str:
     """An error with the beginning of the command that it refers to, as one text, even if it has many lines."""
     command = command_of(message)
     about = f" ({command[:MAX_COMMAND].strip()})" if command else ""

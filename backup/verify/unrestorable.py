@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.records import Difference
-from backup.load.pg_restore import Refusals, command_of
+from backup.load.pg_restore import Refusals, command_of, described
 from backup.postgres.archive import Entry
 
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s"(;]+)+'
@@ -85,13 +85,22 @@ def reasons(
         entries: those of the archive.
         differences: all that a verification found.
     """
-    if not refusals.messages or not refusals.complete:
+    messages = _counted(refusals.messages, differences)
+    if not messages or not refusals.complete:
         return []
     failed = [entry for entry in entries if entry.id in refusals.entries]
-    found = list(_judged(refusals.messages, failed))
+    found = list(_judged(messages, failed))
     if None in found or any(not _follows(each, failed, manifest) for each in differences):
         return []
     return list(dict.fromkeys(filter(None, found)))
+
+
+def _counted(messages: Iterable[Sequence[str]], differences: Iterable[Difference]) -> list[Sequence[str]]:
+    """The errors without those of materialized views that are not a difference, because they read another server."""
+    counted = {each.found for each in differences if each.kind == "restore"}
+    return [
+        each for each in messages if not command_of(each).startswith(_REFRESH) or described(each) in counted
+    ]
 
 
 def _judged(messages: Iterable[Sequence[str]], failed: Sequence[Entry]) -> Iterator[str | None]:

@@ -274,3 +274,14 @@ def test_what_follows_from_a_refusal_is_not_another_reason() -> None:
     refusals = refused(COPY, key, entries=(7, 8))
     found = reasons(refusals, [ROWS, KEY], [*EMPTY, different("fk constraint", "public.r r_a_fkey")], made())
     assert [each.split(",")[0] for each in found] == ["pg_restore cannot restore the rows of public.t"]
+
+
+def test_a_view_of_another_server_is_no_reason() -> None:
+    """It is empty only here, so its error is not among the differences."""
+    far = [
+        "pg_restore: error: could not execute query: ERROR:  could not connect to server",
+        "Command was: REFRESH MATERIALIZED VIEW public.far;",
+    ]
+    assert reasons(refused(far), [ROWS], [], made()) == []
+    only_rows = reasons(refused(COPY), [ROWS], EMPTY, made())
+    assert reasons(refused(COPY, far), [ROWS], EMPTY, made()) == only_rows != []
