@@ -276,7 +276,7 @@ def test_what_follows_from_a_refusal_is_not_another_reason() -> None:
     assert [each.split(",")[0] for each in found] == ["pg_restore cannot restore the rows of public.t"]
 
 
-def test_a_view_of_another_server_is_no_reason() -> None:
+def test_an_error_of_a_view_that_reads_another_server_is_not_a_reason() -> None:
     """It is empty only here, so its error is not among the differences."""
     far = [
         "pg_restore: error: could not execute query: ERROR:  could not connect to server",

@@ -15,6 +15,12 @@ from stack.wait import wait_for
 # A fake docker that records its calls and answers like the real one.
 DOCKER = r"""#!/bin/sh
 echo "$*" >> "$DOCKER_LOG"
+hang() {
+  : > "$DOCKER_LOG.hangs"
+  seconds=0
+  until [ -e "$DOCKER_LOG.hung-up" ] || [ "$((seconds += 1))" -gt 60 ]; do sleep 1; done
+  exit 1
+}
 case "$*" in
   *"$DOCKER_FAILS"*) echo "${DOCKER_SAYS:-it failed}" >&2; exit "${DOCKER_STATUS:-1}" ;;
 esac
@@ -22,7 +28,7 @@ case "$*" in
   *"$DOCKER_FAILS_ONCE"*) [ "$(grep -c -- "$DOCKER_FAILS_ONCE" "$DOCKER_LOG")" -ne "${DOCKER_FAILS_AT:-1}" ] || exit 1 ;;
 esac
 case "$*" in
-  *"$DOCKER_HANGS"*) [ -e "$DOCKER_LOG.hangs" ] || { : > "$DOCKER_LOG.hangs"; sleep 60; exit 1; } ;;
+  *"$DOCKER_HANGS"*) [ -e "$DOCKER_LOG.hangs" ] || hang ;;
 esac
 case "$*" in
   *"cat posthub_db_roles /run/secrets/restore_url"*) printf 'postgresql://posthub:the-secret@db/posthub' ;;
@@ -175,6 +181,8 @@ class Host:
                 hanging.exists, timeout=30, what=f"a docker that hangs at {hangs}", hint="see the script"
             )
             os.close(terminal)
+            # The script hears of it; its child does only once the script has ended.
+            Path(f"{self._log}.hung-up").touch()
             self.status = process.wait()
 
     def typed(self, script: str, *arguments: str, answers: list[str]) -> str:
