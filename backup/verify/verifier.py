@@ -295,9 +295,10 @@ def _restore_and_compare(
     if "globals" in files:
         with findings.stages.measure("globals"):
             findings.differences += place.compare_globals()
-    findings.unprovable += unrestorable.reasons(
-        findings.refusals, contents(archive), findings.differences, manifest
-    )
+    if findings.refusals.messages:
+        findings.unprovable += unrestorable.reasons(
+            findings.refusals, contents(archive), findings.differences, manifest
+        )
 
 
 def prove(
